@@ -1,0 +1,2 @@
+# Compiler flags of kernel files of this level.
+set(NPCONV_FLAGS_avx2 -mavx2 -mfma)

@@ -1,0 +1,138 @@
+// AVX-512 (F, BW, DQ, VL): 32 registers of 16 floats or 8 doubles. The operations' contract stands in scalar/simd.hpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <immintrin.h>
+
+namespace npconv::avx512 {
+namespace {
+
+template <class T> struct VecOf;
+template <> struct VecOf<float> { using type = __m512; };
+template <> struct VecOf<double> { using type = __m512d; };
+template <class T> using Vec = typename VecOf<T>::type;
+template <class T> constexpr int lanes = 64 / sizeof(T);
+constexpr int registers = 32;
+
+NPCONV_INLINE __mmask16 first(std::int64_t n, float) {
+    return n >= 16 ? __mmask16(0xffff) : n <= 0 ? __mmask16(0) : __mmask16((1u << n) - 1);
+}
+NPCONV_INLINE __mmask8 first(std::int64_t n, double) {
+    return n >= 8 ? __mmask8(0xff) : n <= 0 ? __mmask8(0) : __mmask8((1u << n) - 1);
+}
+
+NPCONV_INLINE __m512 load(const float* p) { return _mm512_loadu_ps(p); }
+NPCONV_INLINE __m512d load(const double* p) { return _mm512_loadu_pd(p); }
+NPCONV_INLINE void store(float* p, __m512 v) { _mm512_storeu_ps(p, v); }
+NPCONV_INLINE void store(double* p, __m512d v) { _mm512_storeu_pd(p, v); }
+NPCONV_INLINE void stream(float* p, __m512 v) { _mm512_stream_ps(p, v); }
+NPCONV_INLINE void stream(double* p, __m512d v) { _mm512_stream_pd(p, v); }
+NPCONV_INLINE void stream_fence() { _mm_sfence(); }
+NPCONV_INLINE __m512 load_partial(const float* p, std::int64_t n) { return _mm512_maskz_loadu_ps(first(n, 0.f), p); }
+NPCONV_INLINE __m512d load_partial(const double* p, std::int64_t n) { return _mm512_maskz_loadu_pd(first(n, 0.), p); }
+NPCONV_INLINE void store_partial(float* p, __m512 v, std::int64_t n) { _mm512_mask_storeu_ps(p, first(n, 0.f), v); }
+NPCONV_INLINE void store_partial(double* p, __m512d v, std::int64_t n) { _mm512_mask_storeu_pd(p, first(n, 0.), v); }
+NPCONV_INLINE __m512 load_range(const float* p, int lo, int hi) {
+    return _mm512_maskz_loadu_ps(__mmask16(first(hi, 0.f) & ~first(lo, 0.f)), p);
+}
+NPCONV_INLINE __m512d load_range(const double* p, int lo, int hi) {
+    return _mm512_maskz_loadu_pd(__mmask8(first(hi, 0.) & ~first(lo, 0.)), p);
+}
+NPCONV_INLINE __m512 set1(float a) { return _mm512_set1_ps(a); }
+NPCONV_INLINE __m512d set1(double a) { return _mm512_set1_pd(a); }
+
+NPCONV_INLINE __m512 add(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
+NPCONV_INLINE __m512d add(__m512d a, __m512d b) { return _mm512_add_pd(a, b); }
+NPCONV_INLINE __m512 sub(__m512 a, __m512 b) { return _mm512_sub_ps(a, b); }
+NPCONV_INLINE __m512d sub(__m512d a, __m512d b) { return _mm512_sub_pd(a, b); }
+NPCONV_INLINE __m512 mul(__m512 a, __m512 b) { return _mm512_mul_ps(a, b); }
+NPCONV_INLINE __m512d mul(__m512d a, __m512d b) { return _mm512_mul_pd(a, b); }
+NPCONV_INLINE __m512 div(__m512 a, __m512 b) { return _mm512_div_ps(a, b); }
+NPCONV_INLINE __m512d div(__m512d a, __m512d b) { return _mm512_div_pd(a, b); }
+NPCONV_INLINE __m512 fma(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
+NPCONV_INLINE __m512d fma(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
+NPCONV_INLINE __m512 fnma(__m512 a, __m512 b, __m512 c) { return _mm512_fnmadd_ps(a, b, c); }
+NPCONV_INLINE __m512d fnma(__m512d a, __m512d b, __m512d c) { return _mm512_fnmadd_pd(a, b, c); }
+NPCONV_INLINE __m512 max(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }
+NPCONV_INLINE __m512d max(__m512d a, __m512d b) { return _mm512_max_pd(a, b); }
+NPCONV_INLINE __m512 min(__m512 a, __m512 b) { return _mm512_min_ps(a, b); }
+NPCONV_INLINE __m512d min(__m512d a, __m512d b) { return _mm512_min_pd(a, b); }
+NPCONV_INLINE __m512 abs(__m512 a) { return _mm512_abs_ps(a); }
+NPCONV_INLINE __m512d abs(__m512d a) { return _mm512_abs_pd(a); }
+NPCONV_INLINE __m512 select_lt(__m512 x, __m512 y, __m512 a, __m512 b) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, y, _CMP_LT_OQ), b, a);
+}
+NPCONV_INLINE __m512d select_lt(__m512d x, __m512d y, __m512d a, __m512d b) {
+    return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(x, y, _CMP_LT_OQ), b, a);
+}
+NPCONV_INLINE __m512 round(__m512 a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+NPCONV_INLINE __m512d round(__m512d a) { return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+NPCONV_INLINE __m512 scale_pow2(__m512 a, __m512 n) { return _mm512_scalef_ps(a, n); }
+NPCONV_INLINE __m512d scale_pow2(__m512d a, __m512d n) { return _mm512_scalef_pd(a, n); }
+NPCONV_INLINE bool any_nonfinite(__m512 a) { return _mm512_cmp_ps_mask(_mm512_sub_ps(a, a), _mm512_setzero_ps(), _CMP_NEQ_UQ); }
+NPCONV_INLINE bool any_nonfinite(__m512d a) { return _mm512_cmp_pd_mask(_mm512_sub_pd(a, a), _mm512_setzero_pd(), _CMP_NEQ_UQ); }
+NPCONV_INLINE float sum(__m512 a) { return _mm512_reduce_add_ps(a); }
+NPCONV_INLINE double sum(__m512d a) { return _mm512_reduce_add_pd(a); }
+
+NPCONV_INLINE void deinterleave(__m512 a, __m512 b, __m512& even, __m512& odd) {
+    const __m512i e = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i o = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    even = _mm512_permutex2var_ps(a, e, b);
+    odd = _mm512_permutex2var_ps(a, o, b);
+}
+NPCONV_INLINE void deinterleave(__m512d a, __m512d b, __m512d& even, __m512d& odd) {
+    even = _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), b);
+    odd = _mm512_permutex2var_pd(a, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), b);
+}
+
+// 16x16 in four rounds of 16 shuffles: 32-bit, then 64-bit pairs inside 128-bit lanes, then the lanes themselves.
+NPCONV_INLINE void transpose(__m512 (&r)[16]) {
+    __m512 t[16];
+    NPCONV_UNROLL for (int i = 0; i < 8; ++i) {
+        t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    }
+    NPCONV_UNROLL for (int i = 0; i < 4; ++i) {
+        const __m512d a = _mm512_castps_pd(t[4 * i]), b = _mm512_castps_pd(t[4 * i + 1]);
+        const __m512d c = _mm512_castps_pd(t[4 * i + 2]), d = _mm512_castps_pd(t[4 * i + 3]);
+        r[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+        r[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+        r[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+        r[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+    }
+    NPCONV_UNROLL for (int i = 0; i < 4; ++i) {
+        t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+    NPCONV_UNROLL for (int i = 0; i < 8; ++i) {
+        r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+        r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
+    }
+}
+NPCONV_INLINE void transpose(__m512d (&r)[8]) {
+    __m512d t[8];
+    NPCONV_UNROLL for (int i = 0; i < 4; ++i) {
+        t[2 * i] = _mm512_unpacklo_pd(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_pd(r[2 * i], r[2 * i + 1]);
+    }
+    NPCONV_UNROLL for (int i = 0; i < 2; ++i) {
+        r[i] = _mm512_shuffle_f64x2(t[i], t[i + 2], 0x88);
+        r[i + 2] = _mm512_shuffle_f64x2(t[i], t[i + 2], 0xdd);
+        r[i + 4] = _mm512_shuffle_f64x2(t[i + 4], t[i + 6], 0x88);
+        r[i + 6] = _mm512_shuffle_f64x2(t[i + 4], t[i + 6], 0xdd);
+    }
+    NPCONV_UNROLL for (int i = 0; i < 4; ++i) {
+        t[i] = _mm512_shuffle_f64x2(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_f64x2(r[i], r[i + 4], 0xdd);
+    }
+    NPCONV_UNROLL for (int i = 0; i < 8; ++i) r[i] = t[i];
+}
+
+NPCONV_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+NPCONV_INLINE void prefetch_write(const void* p) { __builtin_prefetch(p, 1, 3); }
+
+}  // namespace
+}  // namespace npconv::avx512

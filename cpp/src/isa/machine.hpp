@@ -1,0 +1,42 @@
+// Constants of the machine that estimates are made of: measured by the tuner, built in until then.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <string>
+
+#include "npconv/tensor.hpp"
+
+namespace npconv {
+
+struct Isa;
+
+struct Machine {
+    double fma_f32 = 110e9;      // FLOP/s of one core at the current ISA, two per FMA
+    double fma_f64 = 55e9;
+    double l1_bytes = 32 << 10;  // capacity
+    double l2_bytes = 1 << 20;
+    double l3_bytes = 32 << 20;
+    double l2_bandwidth = 60e9;     // bytes/s of one core
+    double l3_bandwidth = 30e9;     // bytes/s of one core
+    double dram_bandwidth = 20e9;   // bytes/s of one core
+    double dram_total = 36e9;       // bytes/s of all cores together
+    double parallel_overhead = 3e-6;  // seconds to start and join a parallel region
+    double call_overhead = 5e-7;
+
+    double fma(DType t) const { return t == DType::f32 ? fma_f32 : fma_f64; }
+    // Bandwidth at which `bytes` touched repeatedly by `threads` cores flow, by the cache level they fit in.
+    double bandwidth(double bytes, int threads) const;
+};
+
+Machine builtin_machine(const Isa&);        // what reproducible mode uses
+const Machine& current_machine();           // measured if set_machine_constants was called, else built in
+std::map<std::string, double> machine_constants();
+// Ignores unknown names and values that are not finite and positive.
+void set_machine_constants(const std::map<std::string, double>&);
+std::map<std::string, double> measure_machine_constants(double seconds);
+
+double measure_peak_flops(DType, int threads, double seconds);
+double measure_bandwidth(int threads, double seconds, std::size_t bytes);
+
+}  // namespace npconv

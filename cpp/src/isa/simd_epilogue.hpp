@@ -1,0 +1,64 @@
+// The epilogue on vectors. Kernels that hold accumulators of one channel (lanes = pixels) or of neighbouring channels
+// (lanes = channels) call finish() with scale and bias broadcast or loaded accordingly.
+#pragma once
+
+#include "isa/simd_math.hpp"
+#include "npconv/epilogue.hpp"
+
+namespace npconv::NPCONV_THIS_ISA {
+namespace {
+
+// Out of line: one copy per object; an exponential dwarfs the call.
+template <class T> NPCONV_NOINLINE Vec<T> activate_slow(Activation kind, Vec<T> v) {
+    switch (kind) {
+        case Activation::silu: return mul(v, sigmoid(v));
+        case Activation::sigmoid: return sigmoid(v);
+        case Activation::tanh: return tanh(v);
+        case Activation::hardswish:
+            return mul(v, mul(min(set1(T(6)), max(set1(T(0)), add(v, set1(T(3))))), set1(T(1) / 6)));
+        case Activation::gelu: return mul(mul(v, set1(T(0.5))), add(set1(T(1)), erf(mul(v, set1(T(0.70710678118654752440))))));
+        case Activation::gelu_tanh: {
+            const Vec<T> u = mul(v, fma(mul(v, v), set1(T(0.044715)), set1(T(1))));
+            return mul(mul(v, set1(T(0.5))), add(set1(T(1)), tanh(mul(u, set1(T(0.79788456080286535588))))));
+        }
+        default: return v;
+    }
+}
+
+template <class T> NPCONV_INLINE Vec<T> activate(const EpilogueArgs<T>& e, Vec<T> v) {
+    const Vec<T> zero = set1(T(0));
+    switch (e.activation) {
+        case Activation::none: return v;
+        case Activation::relu: return max(zero, v);
+        case Activation::clip: return min(set1(e.p1), max(set1(e.p0), v));
+        case Activation::leaky_relu: return select_lt(zero, v, v, mul(v, set1(e.p0)));
+        default: return activate_slow<T>(e.activation, v);
+    }
+}
+
+// `residual` is ignored when the kind is none.
+template <class T>
+NPCONV_INLINE Vec<T> finish(const EpilogueArgs<T>& e, Vec<T> acc, Vec<T> scale, Vec<T> bias, Vec<T> residual) {
+    Vec<T> v = fma(acc, scale, bias);
+    if (e.residual_kind == Residual::before) v = add(v, residual);
+    v = activate<T>(e, v);
+    if (e.residual_kind == Residual::after) v = add(v, residual);
+    return v;
+}
+
+// Scale and bias of one channel, of `n` neighbouring channels; one and zero where absent.
+template <class T> NPCONV_INLINE Vec<T> channel_scale(const EpilogueArgs<T>& e, std::int64_t oc) {
+    return set1(e.scale ? e.scale[oc] : T(1));
+}
+template <class T> NPCONV_INLINE Vec<T> channel_bias(const EpilogueArgs<T>& e, std::int64_t oc) {
+    return set1(e.bias ? e.bias[oc] : T(0));
+}
+template <class T> NPCONV_INLINE Vec<T> channels_scale(const EpilogueArgs<T>& e, std::int64_t oc, std::int64_t n) {
+    return e.scale ? load_partial(e.scale + oc, n) : set1(T(1));
+}
+template <class T> NPCONV_INLINE Vec<T> channels_bias(const EpilogueArgs<T>& e, std::int64_t oc, std::int64_t n) {
+    return e.bias ? load_partial(e.bias + oc, n) : set1(T(0));
+}
+
+}  // namespace
+}  // namespace npconv::NPCONV_THIS_ISA
