@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 
-class threads:  # noqa: N801 - reads as a function
+class threads:
     """Limit the number of threads inside a ``with`` block, for the calling Python thread alone.
 
     Of the ways to say the number, the first given wins: the argument ``num_threads=`` of a call, this block,
@@ -77,7 +77,7 @@ class threads:  # noqa: N801 - reads as a function
         _npconv.set_thread_num_threads(self._previous.pop())
 
 
-class set_reproducible:  # noqa: N801
+class set_reproducible:
     """Make the choice of algorithm depend on shape, ISA and accuracy class alone; also a context manager.
 
     Then the same program gives the same bits on every machine of one ISA, whatever was tuned and however many
@@ -111,7 +111,7 @@ class set_reproducible:  # noqa: N801
         _npconv.set_reproducible(self._previous)
 
 
-class tuning:  # noqa: N801
+class tuning:
     """Set what happens when a shape is met for the first time; also a context manager.
 
     Holds for the whole process; ``NPCONV_TUNE`` sets the start value.
