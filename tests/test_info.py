@@ -150,8 +150,18 @@ def test_output_shape_is_what_conv2d_gives(padding):
         assert nc.info.conv_output_shape(size, kernel, stride, padding, dilation) == y.shape[1:]
 
 
-@pytest.mark.parametrize("bad", [{"padding": -1}, {"padding": (1, 2, 3)}, {"padding": "some"}, {"stride": 0},
-                                 {"dilation": (1, 0)}, {"padding": (1, 2, 3, 4)}, {"padding": ((1, 2, 3), 0)}])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"padding": -1},
+        {"padding": "some"},
+        {"padding": (1, 2, 3)},
+        {"padding": (1, 2, 3, 4)},
+        {"padding": ((1, 2, 3), 0)},
+        {"stride": 0},
+        {"dilation": (1, 0)},
+    ],
+)
 def test_bad_values_raise_here_and_in_conv2d(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         nc.info.conv_output_shape((5, 5), 3, **bad)

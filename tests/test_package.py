@@ -89,7 +89,7 @@ def test_depthwise_takes_the_groups_from_x():
     last = nc.depthwise_conv2d(x.transpose(0, 2, 3, 1), weight, padding=1, data_format="channels_last")
     np.testing.assert_array_equal(last.transpose(0, 3, 1, 2), expected)
     np.testing.assert_array_equal(nc.depthwise_conv2d(x[0], weight, padding=1), expected[0])
-    with pytest.raises(ValueError, match="rank|dimension|expects"):
+    with pytest.raises(ValueError, match="conv2d"):
         nc.depthwise_conv2d(x[0, 0], weight)
 
 

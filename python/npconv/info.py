@@ -390,10 +390,10 @@ def _axis_pads(form: SupportsIndex | str | Sequence[SupportsIndex], axis: _Axis)
             raise ValueError(f"padding expects an amount or one of {', '.join(named)}, got {form!r}")
         return named[form]
     if isinstance(form, Sequence):
-        pair = tuple(map(index, form))
+        pair = [index(amount) for amount in form]
         if len(pair) != 2:
             raise ValueError(f"padding of an axis expects a pair (before, after), got {form}")
-        return pair
+        return pair[0], pair[1]
     amount = index(form)
     if amount < 0:
         raise ValueError(f"padding expects amounts of at least 0 (pairs may crop), got {amount}")
