@@ -38,7 +38,7 @@ from npconv.runtime import (
 )
 
 if TYPE_CHECKING:
-    from npconv import wisdom
+    from npconv import shapes, wisdom
     from npconv.tuner import tune
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "set_num_threads",
     "set_reproducible",
     "set_workspace_limit",
+    "shapes",
     "show_runtime",
     "threads",
     "tune",
@@ -77,8 +78,8 @@ def __getattr__(name: str) -> Any:
     # The tuner and the cache bring json, platformdirs and filelock along: loaded when first used.
     if name == "tune":
         return importlib.import_module("npconv.tuner").tune
-    if name == "wisdom":
-        return importlib.import_module("npconv.wisdom")
+    if name in ("shapes", "wisdom"):
+        return importlib.import_module(f"npconv.{name}")
     raise AttributeError(f"module 'npconv' has no attribute {name!r}")
 
 
@@ -87,7 +88,7 @@ def __dir__() -> list[str]:
 
 
 def _load_wisdom() -> None:
-    importlib.import_module("npconv.wisdom").load()
+    importlib.import_module("npconv.wisdom")._load()
 
 
 def _tune_missing(descriptor: str, num_threads: int, rigor: str) -> None:
