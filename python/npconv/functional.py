@@ -361,7 +361,7 @@ def depthwise_conv2d(
     array([1., 0., 0., 0.])
     """
     x = np.asanyarray(x)
-    axis = -1 if data_format == "channels_last" else -3
+    axis = -1 if data_format in ("channels_last", "NHWC") else -3
     groups = x.shape[axis] if x.ndim >= 3 else 1
     return _conv(
         2, x, weight, bias, stride, padding, dilation, groups, padding_mode, padding_value, data_format,

@@ -8,7 +8,6 @@
 #include <sstream>
 #include <string>
 #include <thread>
-#include <utility>
 
 #if defined(__linux__)
 #include <sched.h>
@@ -36,7 +35,6 @@ int start_threads() {
 }
 
 std::atomic<int> chosen_threads{0};
-thread_local int thread_threads = 0;
 std::atomic<int> running_calls{0};
 
 }  // namespace
@@ -64,7 +62,6 @@ double cgroup_quota() {
 }
 
 int default_threads() {
-    if (thread_threads > 0) return thread_threads;
     const int n = chosen_threads.load(std::memory_order_relaxed);
     if (n > 0) return n;
     static const int start = start_threads();
@@ -72,8 +69,6 @@ int default_threads() {
 }
 
 void set_default_threads(int n) { chosen_threads.store(n, std::memory_order_relaxed); }
-
-int set_thread_threads(int n) { return std::exchange(thread_threads, n); }
 
 RunningCall::RunningCall() : running_(running_calls.fetch_add(1, std::memory_order_relaxed) + 1) {}
 RunningCall::~RunningCall() { running_calls.fetch_sub(1, std::memory_order_relaxed); }

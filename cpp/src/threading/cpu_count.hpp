@@ -9,7 +9,6 @@ double cgroup_quota(); // CPUs' worth of time that the control group grants; 0 =
 // Start value: NPCONV_NUM_THREADS, else OMP_NUM_THREADS, else affinity and quota.
 int default_threads();
 void set_default_threads(int n);  // n >= 1; 0 = back to the start value
-int set_thread_threads(int n);    // for calls of the current thread, above the default; 0 = none. Returns the last n
 
 // When several calls run at once each takes its share of the threads. Counts as a running call while it lives.
 class RunningCall {
