@@ -41,95 +41,93 @@ class Shape:
         return {name: getattr(self, name) for name in names}
 
 
-def _shapes() -> Iterator[Shape]:
-    s = Shape
+_SHAPES = (
     # 1x1: the plain matrix product
-    yield s("single_number", (1, 1, 1, 1), (1, 1, 1, 1))
-    yield s("k1", (2, 16, 7, 9), (24, 16, 1, 1))
-    yield s("k1_square", (1, 64, 14, 14), (64, 64, 1, 1))
-    yield s("k1_stride2", (1, 20, 9, 11), (12, 20, 1, 1), stride=2)
-    yield s("k1_padded", (1, 5, 4, 6), (7, 5, 1, 1), padding=1)
-    yield s("k1_long_sum", (1, 300, 5, 5), (8, 300, 1, 1))
+    Shape("single_number", (1, 1, 1, 1), (1, 1, 1, 1)),
+    Shape("k1", (2, 16, 7, 9), (24, 16, 1, 1)),
+    Shape("k1_square", (1, 64, 14, 14), (64, 64, 1, 1)),
+    Shape("k1_stride2", (1, 20, 9, 11), (12, 20, 1, 1), stride=2),
+    Shape("k1_padded", (1, 5, 4, 6), (7, 5, 1, 1), padding=1),
+    Shape("k1_long_sum", (1, 300, 5, 5), (8, 300, 1, 1)),
     # 3x3, stride 1
-    yield s("k3", (1, 8, 12, 12), (16, 8, 3, 3), padding=1)
-    yield s("k3_odd", (2, 15, 13, 17), (17, 15, 3, 3), padding=1)
-    yield s("k3_28", (1, 32, 28, 28), (32, 32, 3, 3), padding=1)
-    yield s("k3_14", (1, 64, 14, 14), (64, 64, 3, 3), padding=1)
-    yield s("k3_56", (1, 16, 56, 55), (16, 16, 3, 3), padding=1)
-    yield s("k3_valid", (1, 5, 9, 8), (7, 5, 3, 3))
-    yield s("k3_full", (1, 4, 6, 7), (5, 4, 3, 3), padding="full")
-    yield s("k3_tiny_image", (1, 9, 2, 3), (4, 9, 3, 3), padding=1)
-    yield s("k3_one_output", (2, 6, 3, 3), (5, 6, 3, 3))
-    yield s("k3_long_sum", (1, 130, 6, 7), (9, 130, 3, 3), padding=1)
-    yield s("k3_one_out", (1, 20, 10, 11), (1, 20, 3, 3), padding=1)
-    yield s("k3_one_in", (1, 1, 17, 19), (16, 1, 3, 3), padding=1)
-    yield s("k3_image", (1, 1, 40, 37), (1, 1, 3, 3), padding=1)
-    yield s("k3_groups2", (1, 16, 11, 10), (32, 8, 3, 3), padding=1, groups=2)
-    yield s("k3_groups3", (1, 15, 8, 9), (21, 5, 3, 3), padding="same", groups=3)
+    Shape("k3", (1, 8, 12, 12), (16, 8, 3, 3), padding=1),
+    Shape("k3_odd", (2, 15, 13, 17), (17, 15, 3, 3), padding=1),
+    Shape("k3_28", (1, 32, 28, 28), (32, 32, 3, 3), padding=1),
+    Shape("k3_14", (1, 64, 14, 14), (64, 64, 3, 3), padding=1),
+    Shape("k3_56", (1, 16, 56, 55), (16, 16, 3, 3), padding=1),
+    Shape("k3_valid", (1, 5, 9, 8), (7, 5, 3, 3)),
+    Shape("k3_full", (1, 4, 6, 7), (5, 4, 3, 3), padding="full"),
+    Shape("k3_tiny_image", (1, 9, 2, 3), (4, 9, 3, 3), padding=1),
+    Shape("k3_one_output", (2, 6, 3, 3), (5, 6, 3, 3)),
+    Shape("k3_long_sum", (1, 130, 6, 7), (9, 130, 3, 3), padding=1),
+    Shape("k3_one_out", (1, 20, 10, 11), (1, 20, 3, 3), padding=1),
+    Shape("k3_one_in", (1, 1, 17, 19), (16, 1, 3, 3), padding=1),
+    Shape("k3_image", (1, 1, 40, 37), (1, 1, 3, 3), padding=1),
+    Shape("k3_groups2", (1, 16, 11, 10), (32, 8, 3, 3), padding=1, groups=2),
+    Shape("k3_groups3", (1, 15, 8, 9), (21, 5, 3, 3), padding="same", groups=3),
     # strides, dilation, other kernels
-    yield s("k3_stride2", (2, 16, 15, 15), (32, 16, 3, 3), stride=2, padding=1)
-    yield s("k3_stride21", (1, 6, 14, 13), (9, 6, 3, 3), stride=(2, 1), padding=(0, 1))
-    yield s("k3_stride3_unreached", (1, 7, 13, 12), (5, 7, 3, 3), stride=(3, 4))
-    yield s("k3_dilation2", (1, 8, 13, 14), (8, 8, 3, 3), padding=2, dilation=2)
-    yield s("k3_dilation31", (1, 6, 16, 9), (10, 6, 3, 3), padding="same", dilation=(3, 1), stride=(1, 2))
-    yield s("k5", (1, 6, 13, 12), (18, 6, 5, 5), padding=2)
-    yield s("k5_groups4", (2, 12, 9, 9), (8, 3, 5, 5), padding=2, groups=4)
-    yield s("k7_stem", (1, 3, 33, 31), (16, 3, 7, 7), stride=2, padding=3)
-    yield s("k17", (1, 8, 12, 15), (8, 8, 1, 7), padding=(0, 3))
-    yield s("k71", (1, 8, 15, 12), (8, 8, 7, 1), padding=(3, 0))
-    yield s("k2_same", (1, 6, 9, 10), (6, 6, 2, 2), padding="same")
-    yield s("k4_same_lower", (1, 5, 9, 8), (6, 5, 4, 4), padding="same_lower", stride=2)
-    yield s("k7_larger_than_image", (1, 4, 3, 3), (6, 4, 7, 7), padding=3)
-    yield s("k9_line", (1, 4, 1, 200), (5, 4, 1, 9), padding=(0, 4))
+    Shape("k3_stride2", (2, 16, 15, 15), (32, 16, 3, 3), stride=2, padding=1),
+    Shape("k3_stride21", (1, 6, 14, 13), (9, 6, 3, 3), stride=(2, 1), padding=(0, 1)),
+    Shape("k3_stride3_unreached", (1, 7, 13, 12), (5, 7, 3, 3), stride=(3, 4)),
+    Shape("k3_dilation2", (1, 8, 13, 14), (8, 8, 3, 3), padding=2, dilation=2),
+    Shape("k3_dilation31", (1, 6, 16, 9), (10, 6, 3, 3), padding="same", dilation=(3, 1), stride=(1, 2)),
+    Shape("k5", (1, 6, 13, 12), (18, 6, 5, 5), padding=2),
+    Shape("k5_groups4", (2, 12, 9, 9), (8, 3, 5, 5), padding=2, groups=4),
+    Shape("k7_stem", (1, 3, 33, 31), (16, 3, 7, 7), stride=2, padding=3),
+    Shape("k17", (1, 8, 12, 15), (8, 8, 1, 7), padding=(0, 3)),
+    Shape("k71", (1, 8, 15, 12), (8, 8, 7, 1), padding=(3, 0)),
+    Shape("k2_same", (1, 6, 9, 10), (6, 6, 2, 2), padding="same"),
+    Shape("k4_same_lower", (1, 5, 9, 8), (6, 5, 4, 4), padding="same_lower", stride=2),
+    Shape("k7_larger_than_image", (1, 4, 3, 3), (6, 4, 7, 7), padding=3),
+    Shape("k9_line", (1, 4, 1, 200), (5, 4, 1, 9), padding=(0, 4)),
     # one channel and depthwise
-    yield s("image_k11", (1, 1, 30, 33), (1, 1, 11, 11), padding=5)
-    yield s("image_k31", (1, 1, 50, 45), (1, 1, 31, 31), padding=15)
-    yield s("image_k15_batch", (3, 1, 37, 29), (1, 1, 15, 15))
-    yield s("dw3", (1, 32, 14, 14), (32, 1, 3, 3), padding=1, groups=32)
-    yield s("dw3_stride2", (2, 19, 15, 13), (19, 1, 3, 3), stride=2, padding=1, groups=19)
-    yield s("dw3_dilation2", (1, 18, 13, 13), (18, 1, 3, 3), padding=2, dilation=2, groups=18)
-    yield s("dw3_multiplier2", (1, 9, 12, 11), (18, 1, 3, 3), padding=1, groups=9)
-    yield s("dw5", (1, 17, 14, 15), (17, 1, 5, 5), padding=2, groups=17)
-    yield s("dw5_stride2_same", (1, 24, 14, 14), (24, 1, 5, 5), stride=2, padding="same", groups=24)
-    yield s("dw7", (1, 20, 16, 15), (20, 1, 7, 7), padding=3, groups=20)
-    yield s("dw46", (2, 10, 11, 12), (10, 1, 4, 6), padding=((1, 2), (3, 2)), groups=10)
-    yield s("dw21", (1, 6, 30, 28), (6, 1, 21, 21), padding=10, groups=6)
-    yield s("dw1", (1, 12, 7, 7), (12, 1, 1, 1), groups=12)
+    Shape("image_k11", (1, 1, 30, 33), (1, 1, 11, 11), padding=5),
+    Shape("image_k31", (1, 1, 50, 45), (1, 1, 31, 31), padding=15),
+    Shape("image_k15_batch", (3, 1, 37, 29), (1, 1, 15, 15)),
+    Shape("dw3", (1, 32, 14, 14), (32, 1, 3, 3), padding=1, groups=32),
+    Shape("dw3_stride2", (2, 19, 15, 13), (19, 1, 3, 3), stride=2, padding=1, groups=19),
+    Shape("dw3_dilation2", (1, 18, 13, 13), (18, 1, 3, 3), padding=2, dilation=2, groups=18),
+    Shape("dw3_multiplier2", (1, 9, 12, 11), (18, 1, 3, 3), padding=1, groups=9),
+    Shape("dw5", (1, 17, 14, 15), (17, 1, 5, 5), padding=2, groups=17),
+    Shape("dw5_stride2_same", (1, 24, 14, 14), (24, 1, 5, 5), stride=2, padding="same", groups=24),
+    Shape("dw7", (1, 20, 16, 15), (20, 1, 7, 7), padding=3, groups=20),
+    Shape("dw46", (2, 10, 11, 12), (10, 1, 4, 6), padding=((1, 2), (3, 2)), groups=10),
+    Shape("dw21", (1, 6, 30, 28), (6, 1, 21, 21), padding=10, groups=6),
+    Shape("dw1", (1, 12, 7, 7), (12, 1, 1, 1), groups=12),
     # borders
-    yield s("reflect3", (1, 8, 10, 11), (9, 8, 3, 3), padding=1, padding_mode="reflect")
-    yield s("reflect5", (2, 6, 9, 9), (7, 6, 5, 5), padding=2, padding_mode="reflect")
-    yield s("symmetric", (1, 5, 9, 12), (6, 5, 3, 3), padding=2, padding_mode="symmetric")
-    yield s("replicate", (1, 7, 8, 8), (6, 7, 3, 3), padding=3, padding_mode="replicate")
-    yield s("circular", (1, 8, 9, 10), (8, 8, 3, 3), padding=1, padding_mode="circular")
-    yield s("constant", (1, 6, 8, 9), (7, 6, 3, 3), padding=2, padding_mode="constant", padding_value=3)
-    yield s("modes_per_axis", (1, 6, 9, 8), (5, 6, 3, 5), padding=(1, 2), padding_mode=("reflect", "circular"))
-    yield s("dw_reflect", (1, 16, 12, 13), (16, 1, 3, 3), padding=1, padding_mode="reflect", groups=16)
-    yield s("image_circular", (1, 1, 32, 30), (1, 1, 9, 9), padding=4, padding_mode="circular")
-    yield s("asymmetric", (1, 7, 9, 8), (6, 7, 3, 3), padding=((1, 2), (0, 3)))
-    yield s("crop", (1, 6, 12, 12), (6, 6, 3, 3), padding=((-1, 2), (1, -2)))
-    yield s("causal_mix", (1, 5, 10, 9), (6, 5, 3, 3), padding=("causal", 1))
+    Shape("reflect3", (1, 8, 10, 11), (9, 8, 3, 3), padding=1, padding_mode="reflect"),
+    Shape("reflect5", (2, 6, 9, 9), (7, 6, 5, 5), padding=2, padding_mode="reflect"),
+    Shape("symmetric", (1, 5, 9, 12), (6, 5, 3, 3), padding=2, padding_mode="symmetric"),
+    Shape("replicate", (1, 7, 8, 8), (6, 7, 3, 3), padding=3, padding_mode="replicate"),
+    Shape("circular", (1, 8, 9, 10), (8, 8, 3, 3), padding=1, padding_mode="circular"),
+    Shape("constant", (1, 6, 8, 9), (7, 6, 3, 3), padding=2, padding_mode="constant", padding_value=3),
+    Shape("modes_per_axis", (1, 6, 9, 8), (5, 6, 3, 5), padding=(1, 2), padding_mode=("reflect", "circular")),
+    Shape("dw_reflect", (1, 16, 12, 13), (16, 1, 3, 3), padding=1, padding_mode="reflect", groups=16),
+    Shape("image_circular", (1, 1, 32, 30), (1, 1, 9, 9), padding=4, padding_mode="circular"),
+    Shape("asymmetric", (1, 7, 9, 8), (6, 7, 3, 3), padding=((1, 2), (0, 3))),
+    Shape("crop", (1, 6, 12, 12), (6, 6, 3, 3), padding=((-1, 2), (1, -2))),
+    Shape("causal_mix", (1, 5, 10, 9), (6, 5, 3, 3), padding=("causal", 1)),
     # empty and unbatched
-    yield s("no_images", (0, 3, 8, 8), (5, 3, 3, 3), padding=1)
-    yield s("no_outputs", (2, 3, 8, 8), (0, 3, 3, 3), padding=1)
-    yield s("no_inputs", (2, 0, 8, 8), (5, 0, 3, 3), padding=1)
-    yield s("empty_axis", (1, 3, 0, 5), (4, 3, 3, 3), padding=2)
-    yield s("unbatched", (1, 3, 9, 9), (8, 3, 3, 3), padding=1, batched=False)
+    Shape("no_images", (0, 3, 8, 8), (5, 3, 3, 3), padding=1),
+    Shape("no_outputs", (2, 3, 8, 8), (0, 3, 3, 3), padding=1),
+    Shape("no_inputs", (2, 0, 8, 8), (5, 0, 3, 3), padding=1),
+    Shape("empty_axis", (1, 3, 0, 5), (4, 3, 3, 3), padding=2),
+    Shape("unbatched", (1, 3, 9, 9), (8, 3, 3, 3), padding=1, batched=False),
     # 1-D
-    yield s("line", (2, 8, 50), (12, 8, 3), padding=1)
-    yield s("line_causal", (1, 16, 60), (32, 16, 2), padding="causal", dilation=4)
-    yield s("line_k64", (1, 1, 500), (1, 1, 64), padding="full")
-    yield s("line_unbatched", (1, 4, 31), (6, 4, 5), stride=3, batched=False)
-    yield s("line_dw_circular", (2, 14, 40), (14, 1, 7), padding=3, padding_mode="circular", groups=14)
+    Shape("line", (2, 8, 50), (12, 8, 3), padding=1),
+    Shape("line_causal", (1, 16, 60), (32, 16, 2), padding="causal", dilation=4),
+    Shape("line_k64", (1, 1, 500), (1, 1, 64), padding="full"),
+    Shape("line_unbatched", (1, 4, 31), (6, 4, 5), stride=3, batched=False),
+    Shape("line_dw_circular", (2, 14, 40), (14, 1, 7), padding=3, padding_mode="circular", groups=14),
     # 3-D
-    yield s("volume", (1, 3, 6, 9, 8), (8, 3, 3, 3, 3), padding=1)
-    yield s("volume_133", (1, 6, 4, 9, 10), (8, 6, 1, 3, 3), padding=(0, 1, 1))
-    yield s("volume_311_stride2", (1, 7, 9, 5, 6), (6, 7, 3, 1, 1), padding=(1, 0, 0), stride=(2, 1, 1))
-    yield s("volume_k1", (2, 12, 3, 4, 5), (10, 12, 1, 1, 1))
-    yield s("volume_dw", (1, 10, 5, 6, 7), (10, 1, 3, 3, 3), padding=1, groups=10)
-    yield s("volume_reflect", (1, 4, 5, 6, 6), (5, 4, 3, 3, 3), padding=1, padding_mode="reflect", dilation=(1, 2, 1))
-
-
-SHAPES: dict[str, Shape] = {s.name: s for s in _shapes()}
+    Shape("volume", (1, 3, 6, 9, 8), (8, 3, 3, 3, 3), padding=1),
+    Shape("volume_133", (1, 6, 4, 9, 10), (8, 6, 1, 3, 3), padding=(0, 1, 1)),
+    Shape("volume_311_stride2", (1, 7, 9, 5, 6), (6, 7, 3, 1, 1), padding=(1, 0, 0), stride=(2, 1, 1)),
+    Shape("volume_k1", (2, 12, 3, 4, 5), (10, 12, 1, 1, 1)),
+    Shape("volume_dw", (1, 10, 5, 6, 7), (10, 1, 3, 3, 3), padding=1, groups=10),
+    Shape("volume_reflect", (1, 4, 5, 6, 6), (5, 4, 3, 3, 3), padding=1, padding_mode="reflect", dilation=(1, 2, 1)),
+)
+SHAPES = {shape.name: shape for shape in _SHAPES}
 
 ALGORITHMS = ("reference", "im2col", "direct", "depthwise", "winograd", "fft")
 EXACT = ("reference", "im2col", "direct", "depthwise")  # integer data: the oracle's bits
