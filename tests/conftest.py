@@ -38,3 +38,12 @@ def workers():
     pool = Workers()
     yield pool
     pool.close()
+
+
+@pytest.fixture(scope="session")
+def environment():
+    """Makes an environment for a child process: this one's, with the given variables set, or dropped where None."""
+    def make(**variables):
+        env = {**os.environ, **{name: value for name, value in variables.items() if value is not None}}
+        return {name: value for name, value in env.items() if variables.get(name, "") is not None}
+    return make
