@@ -38,7 +38,7 @@ def shifted_bytes(x):
     """Dense, but at an address that is no multiple of the item size."""
     raw = np.zeros(x.nbytes + 1, np.uint8)[1:]
     raw[:] = np.ascontiguousarray(x).view(np.uint8).ravel()
-    return raw.view(x.dtype).reshape(x.shape) if False else np.frombuffer(raw, dtype=x.dtype).reshape(x.shape)
+    return np.frombuffer(raw, dtype=x.dtype).reshape(x.shape)
 
 
 FORMS = {
@@ -166,7 +166,7 @@ def test_out_over_the_other_inputs():
     w = rng.integers(-3, 4, (5, 5, 1, 5)).astype(F32)
     want = oracle.conv(x, w, padding=(0, 2))
     memory = w.copy()
-    got = nc.conv2d(x, memory, padding=(0, 2), out=memory.reshape(1, 5, 5, 5)) if w.size == want.size else None
+    got = nc.conv2d(x, memory, padding=(0, 2), out=memory.reshape(1, 5, 5, 5))
     np.testing.assert_array_equal(got, want)
     line = np.arange(25, dtype=F32)
     kernel = np.ones((5, 1, 1, 1), F32)
