@@ -178,14 +178,18 @@ def is_depthwise(shape: Shape) -> bool:
     return shape.w[1] == 1 and shape.groups == shape.x[1]
 
 
-def _dense(value: Any) -> bool:
-    return all(v == 1 for v in np.ravel(value))
+def last_two(value: Any, nd: int) -> tuple[int, ...]:
+    return tuple(np.broadcast_to(value, (nd,)))[-2:]
 
 
 def _winograd(shape: Shape) -> bool:
-    """3x3 over the last two axes, dense, with channels to share the transforms among."""
-    return (shape.nd == 2 and shape.w[2:] == (3, 3) and _dense(shape.stride) and _dense(shape.dilation)
-            and not is_depthwise(shape) and not empty(shape))
+    """3x3 over height and width, dense; a depth of any kind comes on top."""
+    return (shape.nd > 1 and shape.w[-2:] == (3, 3) and last_two(shape.stride, shape.nd) == (1, 1)
+            and last_two(shape.dilation, shape.nd) == (1, 1) and not empty(shape))
+
+
+def _dense(value: Any) -> bool:
+    return all(v == 1 for v in np.ravel(value))
 
 
 def _fft(shape: Shape) -> bool:

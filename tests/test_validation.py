@@ -451,10 +451,11 @@ def test_output_over_the_address_space_is_a_value_error():
 
 
 def test_images_that_do_not_fit_in_memory():
-    """Zero strides make an image of 2^60 bytes; its output would be as large."""
-    x = np.broadcast_to(F32(1), (1, 1, 2**29, 2**29))
+    """Zero strides make an image of 2^50 bytes, or of 2^60; the output would be as large."""
     with pytest.raises(MemoryError):
-        nc.conv2d(x, ones(1, 1, 1, 1))
+        nc.conv2d(np.broadcast_to(F32(1), (1, 1, 2**24, 2**24)), ones(1, 1, 1, 1))
+    with pytest.raises((MemoryError, ValueError)):
+        nc.conv2d(np.broadcast_to(F32(1), (1, 1, 2**29, 2**29)), ones(1, 1, 1, 1))
 
 
 def test_very_large_steps_reach_nothing():
@@ -487,16 +488,25 @@ def sparse_file(tmp_path_factory):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sparse files")
-def test_a_line_of_more_than_2_to_the_31_elements(sparse_file):
-    n, step = 2**31 + 2**28 + 1, 2**28
+def test_a_line_of_8_gib(sparse_file):
+    """Byte offsets overflow 32 bits four times over; one axis may have up to 2^31 - 1 elements, padding included."""
+    step = 2**27 + 3
+    n = 2**31 - 3
     x = np.memmap(sparse_file, dtype=F32, mode="w+", shape=(1, 1, n))
-    x[0, 0, ::step] = np.arange(1, 11)
+    x[0, 0, ::step] = np.arange(1, 17)
     w = np.array([[[1, 2, 4]]], F32)
-    want = np.arange(1, 11, dtype=F32).reshape(1, 1, 10) * 2
+    want = np.arange(1, 17, dtype=F32).reshape(1, 1, 16) * 2
     x.flags.writeable = False
     for algorithm in _algorithms(x, w, stride=step, padding=1):
         got = nc.conv1d(x, w, stride=step, padding=1, algorithm=algorithm)
         np.testing.assert_array_equal(got, want, err_msg=algorithm)
+
+
+@pytest.mark.parametrize(("size", "padding"), [(2**31, 0), (2**31 - 1, 1), (2**33, 0)])
+def test_longer_axes_are_a_clear_error(size, padding):
+    x = np.broadcast_to(F32(1), (1, 1, size))
+    refuses(ValueError, (nc.conv1d, x, ones(1, 1, 3)), "x", size + 2 * padding, 2**31 - 1, name="conv1d", stride=2**28,
+            padding=padding)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sparse files")
