@@ -1,0 +1,200 @@
+"""What becomes of measured rows: files, tables, comparisons of two runs."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import _npconv
+
+Row = dict[str, Any]
+
+OURS = ("functional", "planned", "planned out=")
+
+
+def save(path: str | Path, rows: Sequence[Row]) -> None:
+    """Writes rows and the machine they were measured on as JSON."""
+    meta = {
+        "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "npconv": _npconv.__version__,
+        "isa": _npconv.isa(),
+        "cpu": _npconv.fingerprint()["brand"],
+        "python": platform.python_version(),
+    }
+    Path(path).write_text(json.dumps({"meta": meta, "rows": list(rows)}, indent=1) + "\n", encoding="utf-8")
+
+
+def load(path: str | Path) -> list[Row]:
+    """The rows of a file that save wrote."""
+    rows: list[Row] = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
+    return rows
+
+
+def short(descriptor: str) -> str:
+    """A descriptor without the fields that are the usual ones: for tables.
+
+    >>> short("fwd_f32_mb1_g1_ic64ih56iw56_oc64kh3kw3_sh1sw1_pt1pl1pb1pr1_dh1dw1_nchw_zeros_standard_const_bias_relu")
+    'ic64ih56oc64kh3pt1'
+    """
+    problem = _npconv.parse_descriptor(descriptor)
+    text = "" if problem["mb"] == 1 else f"mb{problem['mb']}"
+    text += "" if problem["g"] == 1 else f"g{problem['g']}"
+    nd = 3 if problem["input"][0] > 1 or problem["kernel"][0] > 1 else 2
+    text += f"ic{problem['ic']}" + _axes(("id", "ih", "iw"), problem["input"], nd)
+    text += f"oc{problem['oc']}" + _axes(("kd", "kh", "kw"), problem["kernel"], nd)
+    for names, field, usual in ((("sd", "sh", "sw"), "stride", 1), (("dd", "dh", "dw"), "dilation", 1)):
+        if any(value != usual for value in problem[field]):
+            text += _axes(names, problem[field], nd)
+    if problem["pad_begin"] == problem["pad_end"]:
+        if any(problem["pad_begin"]):
+            text += _axes(("pf", "pt", "pl"), problem["pad_begin"], nd)
+    else:
+        text += _axes(("pf", "pt", "pl"), problem["pad_begin"], nd, False) + _axes(("pe", "pb", "pr"), problem["pad_end"], nd, False)
+    return text + "".join(f"_{problem[field]}" for field, usual in _USUAL if problem[field] != usual)
+
+
+_USUAL = (("dtype", "f32"), ("src_order", "nchw"), ("padding_mode", "zeros"), ("accuracy", "standard"))
+
+
+def _axes(names: tuple[str, str, str], values: Sequence[int], nd: int, merge: bool = True) -> str:
+    used = list(zip(names, values, strict=True))[3 - nd :]
+    if merge and nd == 2 and used[0][1] == used[1][1]:
+        used = used[:1]
+    return "".join(f"{name}{value}" for name, value in used)
+
+
+def summary(rows: Iterable[Row]) -> list[Row]:
+    """One row per layer and thread count: our figures, the best of every peer's, and how they compare.
+
+    Keys: descriptor, threads, detail, percent_of_peak (of "planned out="), error, then "functional", "planned" and
+    "planned out=" in seconds, "<peer> functional|planned|steady" in seconds (the best figure of that kind or one that
+    prepares less), and per kind "ratio <kind>" and "ratio_burst <kind>" against the best peer.
+    """
+    lines: dict[tuple[str, int], Row] = {}
+    for row in rows:
+        if "seconds" not in row:
+            continue
+        line = lines.setdefault(
+            (row["descriptor"], row["threads"]), {"descriptor": row["descriptor"], "threads": row["threads"]}
+        )
+        if row["peer"] == "npconv":
+            line[row["figure"]] = row["seconds"]
+            if "ratio" in row:
+                line[f"ratio {row['kind']}"] = row["ratio"]
+                line[f"ratio_burst {row['kind']}"] = row["ratio_burst"]
+            if row["kind"] == "steady":
+                line.update({key: row[key] for key in ("detail", "error", "gflops", "percent_of_peak") if key in row})
+        else:
+            name = f"{row['peer']} {row['kind']}"
+            line[name] = min(row["seconds"], line.get(name, row["seconds"]))
+    return list(lines.values())
+
+
+def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns: the first on the left, numbers on the right."""
+    cells = [list(head), *map(list, body)]
+    widths = [max(len(line[at]) for line in cells) for at in range(len(head))]
+    justified = [
+        "| " + " | ".join(cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(zip(line, widths, strict=True))) + " |"
+        for line in cells
+    ]
+    rule = "|" + "|".join("-" * (width + 1) + ("-" if at == 0 else ":") for at, width in enumerate(widths)) + "|"
+    return "\n".join([justified[0], rule, *justified[1:]])
+
+
+def render(rows: Sequence[Row]) -> str:
+    """Tables of a run, one per thread count, and a list of everything that was skipped or failed.
+
+    Times are microseconds; a ratio above 1 means that npconv is faster than the best peer of that kind.
+    """
+    lines = summary(rows)
+    peers = sorted({name for line in lines for name in line if name.split(" ")[-1] in ("functional", "planned", "steady") and " " in name and not name.startswith(("ratio", "planned"))})
+    kinds = [kind for kind in ("functional", "planned", "steady") if any(f"ratio {kind}" in line for line in lines)]
+    parts = []
+    for threads in sorted({line["threads"] for line in lines}):
+        head = ["layer", "algorithm", *OURS, "GFLOP/s", "% peak", "error", *peers, *(f"x {kind}" for kind in kinds)]
+        body = []
+        for line in (line for line in lines if line["threads"] == threads):
+            cells = [short(line["descriptor"]), str(line.get("detail", ""))]
+            cells += [_us(line, name) for name in OURS]
+            cells += [_number(line, "gflops", ".0f"), _number(line, "percent_of_peak", ".0f"), _number(line, "error", ".0e")]
+            cells += [_us(line, name) for name in peers]
+            for kind in kinds:
+                cells.append(
+                    f"{line[f'ratio {kind}']:.2f} ({line[f'ratio_burst {kind}']:.2f})" if f"ratio {kind}" in line else "-"
+                )
+            body.append(cells)
+        peak = max((row["peak"] for row in rows if row["threads"] == threads and "peak" in row), default=0.0)
+        parts.append(f"{threads} thread{'s' * (threads > 1)}, FMA peak {peak / 1e9:.0f} GFLOP/s; microseconds, median\n\n" + table(head, body))
+    missing = missing_lines(rows)
+    if missing:
+        parts.append("Not measured:\n" + "\n".join(f"- {line}" for line in missing))
+    return "\n\n".join(parts)
+
+
+def missing_lines(rows: Iterable[Row]) -> list[str]:
+    """What was skipped or failed and why; the same reason for many layers is one line."""
+    reasons: dict[tuple[str, str, str], set[str]] = {}
+    for row in rows:
+        for status in ("skipped", "failed"):
+            if status in row:
+                who = f"{row['peer']} {row.get('figure', '')}".strip()
+                reasons.setdefault((who, status, row[status]), set()).add(row["descriptor"])
+    lines = []
+    for (who, status, reason), descriptors in reasons.items():
+        where = "every layer" if descriptors == {""} else f"{len(descriptors)} layer{'s' * (len(descriptors) > 1)}"
+        lines.append(f"{who}: {status} on {where}: {reason}")
+    return lines
+
+
+def _us(line: Mapping[str, Any], name: str) -> str:
+    if name not in line:
+        return "-"
+    value = 1e6 * line[name]
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def _number(line: Mapping[str, Any], name: str, form: str) -> str:
+    return format(line[name], form) if name in line else "-"
+
+
+def compare(before: Sequence[Row], after: Sequence[Row], tolerance: float = 0.05) -> list[Row]:
+    """npconv's figures in two runs: descriptor, threads, figure, both times, `median` and `burst` (after / before).
+
+    Each run's times count in units of the FMA peak measured in it, so that a slower clock is no regression.
+    `regression` is set where median and fastest burst are both slower by more than `tolerance`. Worst first.
+    """
+    old = {_key(row): row for row in before if _is_ours(row)}
+    lines = []
+    for row in after:
+        known = old.get(_key(row)) if _is_ours(row) else None
+        if known is None:
+            continue
+        scale = row["peak"] / known["peak"] if "peak" in row and "peak" in known else 1.0
+        median, burst = (scale * row[name] / known[name] for name in ("seconds", "burst"))
+        lines.append(
+            {
+                "descriptor": row["descriptor"],
+                "threads": row["threads"],
+                "figure": row["figure"],
+                "before": known["seconds"],
+                "after": row["seconds"],
+                "median": median,
+                "burst": burst,
+                "details": (known["detail"], row["detail"]),
+                "regression": min(median, burst) > 1 + tolerance,
+            }
+        )
+    return sorted(lines, key=lambda line: -min(line["median"], line["burst"]))
+
+
+def _is_ours(row: Row) -> bool:
+    return row["peer"] == "npconv" and "seconds" in row
+
+
+def _key(row: Row) -> tuple[str, int, str]:
+    return row["descriptor"], row["threads"], row["figure"]
