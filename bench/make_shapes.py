@@ -69,17 +69,13 @@ class Net:
         )
         old = self.lines.get(text)
         self.lines[text] = (old[0], old[1], old[2] + 1) if old else (name, act, 1)
-        out = [
-            (i + a + b - e * (n - 1) - 1) // t + 1
-            for i, a, b, e, n, t in zip(size, p, q, d, k, s, strict=True)
-        ]
+        out = [(i + a + b - e * (n - 1) - 1) // t + 1 for i, a, b, e, n, t in zip(size, p, q, d, k, s, strict=True)]
         return out[0], out[1], out[2]
 
     def text(self) -> str:
         head = f"# {self.title}\n# Source: {self.source}\n"
         body = (
-            f"{text}{'_' + act if act else ''}  # {name} x{count}\n"
-            for text, (name, act, count) in self.lines.items()
+            f"{text}{'_' + act if act else ''}  # {name} x{count}\n" for text, (name, act, count) in self.lines.items()
         )
         return head + "".join(body)
 
@@ -148,7 +144,9 @@ def resnet50() -> Net:
 
 
 def vgg16() -> Net:
-    net = Net("VGG-16, 224x224", "Simonyan, Zisserman 2014 (arXiv 1409.1556), configuration D, as torchvision.models.vgg16")
+    net = Net(
+        "VGG-16, 224x224", "Simonyan, Zisserman 2014 (arXiv 1409.1556), configuration D, as torchvision.models.vgg16"
+    )
     size, ic, index = square(224), 3, 0
     for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
         for _ in range(count):
@@ -159,15 +157,28 @@ def vgg16() -> Net:
 
 
 def mobilenet_v2() -> Net:
-    net = Net("MobileNetV2 1.0, 224x224", "Sandler et al. 2018 (arXiv 1801.04381), table 2, as torchvision.models.mobilenet_v2")
+    net = Net(
+        "MobileNetV2 1.0, 224x224",
+        "Sandler et al. 2018 (arXiv 1801.04381), table 2, as torchvision.models.mobilenet_v2",
+    )
     size = net.conv("features.0", 3, square(224), 32, 3, stride=2, act="clip")
     ic, index = 32, 1
-    for t, c, n, s in ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)):
+    for t, c, n, s in (
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    ):
         for block in range(n):
             name, mid = f"features.{index}", ic * t
             if t > 1:
                 net.conv(f"{name}.expand", ic, size, mid, 1, act="clip")
-            size = net.conv(f"{name}.depthwise", mid, size, mid, 3, stride=s if block == 0 else 1, groups=mid, act="clip")
+            size = net.conv(
+                f"{name}.depthwise", mid, size, mid, 3, stride=s if block == 0 else 1, groups=mid, act="clip"
+            )
             net.conv(f"{name}.project", mid, size, c, 1, act="")
             ic, index = c, index + 1
     net.conv(f"features.{index}", ic, size, 1280, 1, act="clip")
@@ -177,17 +188,28 @@ def mobilenet_v2() -> Net:
 def efficientnet_b0() -> Net:
     net = Net(
         "EfficientNet-B0, 224x224",
-        "Tan, Le 2019 (arXiv 1905.11946), table 1, as torchvision.models.efficientnet_b0 (squeeze-and-excitation as 1x1 on 1x1 maps)",
+        "Tan, Le 2019 (arXiv 1905.11946), table 1, as torchvision.models.efficientnet_b0 (squeeze-and-excitation "
+        "as 1x1 on 1x1 maps)",
     )
     size = net.conv("features.0", 3, square(224), 32, 3, stride=2, act="silu")
     ic, one = 32, square(1)
-    rows = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4), (6, 3, 1, 320, 1))
+    rows = (
+        (1, 3, 1, 16, 1),
+        (6, 3, 2, 24, 2),
+        (6, 5, 2, 40, 2),
+        (6, 3, 2, 80, 3),
+        (6, 5, 1, 112, 3),
+        (6, 5, 2, 192, 4),
+        (6, 3, 1, 320, 1),
+    )
     for stage, (t, k, s, c, n) in enumerate(rows):
         for block in range(n):
             name, mid, squeeze = f"features.{stage + 1}.{block}", ic * t, ic // 4
             if t > 1:
                 net.conv(f"{name}.expand", ic, size, mid, 1, act="silu")
-            size = net.conv(f"{name}.depthwise", mid, size, mid, k, stride=s if block == 0 else 1, groups=mid, act="silu")
+            size = net.conv(
+                f"{name}.depthwise", mid, size, mid, k, stride=s if block == 0 else 1, groups=mid, act="silu"
+            )
             net.conv(f"{name}.se.fc1", mid, one, squeeze, 1, act="silu")
             net.conv(f"{name}.se.fc2", squeeze, one, mid, 1, act="sigmoid")
             net.conv(f"{name}.project", mid, size, c, 1, act="")
@@ -199,7 +221,8 @@ def efficientnet_b0() -> Net:
 def convnext_tiny() -> Net:
     net = Net(
         "ConvNeXt-T, 224x224",
-        "Liu et al. 2022 (arXiv 2201.03545), as torchvision.models.convnext_tiny; the blocks' linear layers are written as the 1x1 convolutions that they are",
+        "Liu et al. 2022 (arXiv 2201.03545), as torchvision.models.convnext_tiny; the blocks' linear layers are "
+        "written as the 1x1 convolutions that they are",
     )
     size = net.conv("features.0", 3, square(224), 96, 4, stride=4, pad=0, act="")
     ic = 96
@@ -218,7 +241,8 @@ def convnext_tiny() -> Net:
 def unet() -> Net:
     net = Net(
         "U-Net for 256x256 images, 32 channels in the first stage",
-        "Ronneberger et al. 2015 (arXiv 1505.04597) as in Buda et al. 2019 (torch.hub mateuszbuda/brain-segmentation-pytorch); "
+        "Ronneberger et al. 2015 (arXiv 1505.04597) as in Buda et al. 2019 (torch.hub "
+        "mateuszbuda/brain-segmentation-pytorch); "
         "without the four transposed 2x2 convolutions",
     )
     size, ic, sizes = square(256), 3, []
@@ -239,7 +263,8 @@ def unet() -> Net:
 def deeplab_v3() -> Net:
     net = Net(
         "DeepLabV3 with ResNet-50, 520x520, output stride 8, 21 classes",
-        "Chen et al. 2017 (arXiv 1706.05587), as torchvision.models.segmentation.deeplabv3_resnet50, auxiliary head included",
+        "Chen et al. 2017 (arXiv 1706.05587), as torchvision.models.segmentation.deeplabv3_resnet50, auxiliary "
+        "head included",
     )
     size = resnet(net, (3, 4, 6, 3), True, square(520), dilate=True)
     net.conv("classifier.aspp.0", 2048, size, 256, 1)
@@ -257,14 +282,17 @@ def deeplab_v3() -> Net:
 def wavenet() -> Net:
     net = Net(
         "WaveNet, one second of audio at 16 kHz: 20 gated layers, 64 residual, 256 skip and 256 output channels",
-        "van den Oord et al. 2016 (arXiv 1609.03499) in the size of Deep Voice (arXiv 1702.07825) and NVIDIA's nv-wavenet: "
+        "van den Oord et al. 2016 (arXiv 1609.03499) in the size of Deep Voice (arXiv 1702.07825) and NVIDIA's "
+        "nv-wavenet: "
         "kernel 2, dilations 1..512 twice; 1-D as 2-D with height 1, causal padding on the left",
     )
     size: Axes = (1, 1, 16000)
     net.conv("front", 256, size, 64, (1, 1, 2), pad=(0, 0, 1), pad_end=(0, 0, 0), act="")
     for layer in range(20):
         d = 1 << layer % 10
-        net.conv(f"layer{layer}.dilated", 64, size, 128, (1, 1, 2), pad=(0, 0, d), pad_end=(0, 0, 0), dilation=d, act="")
+        net.conv(
+            f"layer{layer}.dilated", 64, size, 128, (1, 1, 2), pad=(0, 0, d), pad_end=(0, 0, 0), dilation=d, act=""
+        )
         net.conv(f"layer{layer}.residual", 64, size, 64, 1, act="")
         net.conv(f"layer{layer}.skip", 64, size, 256, 1, act="")
     net.conv("output.0", 256, size, 256, 1)
@@ -285,7 +313,16 @@ def c3d() -> Net:
 
 
 NETWORKS: tuple[Callable[[], Net], ...] = (
-    resnet18, resnet50, vgg16, mobilenet_v2, efficientnet_b0, convnext_tiny, unet, deeplab_v3, wavenet, c3d,
+    resnet18,
+    resnet50,
+    vgg16,
+    mobilenet_v2,
+    efficientnet_b0,
+    convnext_tiny,
+    unet,
+    deeplab_v3,
+    wavenet,
+    c3d,
 )
 
 

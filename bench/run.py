@@ -1,6 +1,6 @@
 """Measures layers against other libraries and writes the result to a file.
 
-    python bench/run.py resnet50 vgg16 mobilenet_v2 --peers torch ncnn --python /path/to/peers/bin/python --json out.json
+    python bench/run.py resnet50 vgg16 --peers torch ncnn --python /path/to/peers/bin/python --json out.json
 
 What `npconv bench` does, for those who have no command line extra or want the rows as a file; see bench/README.md.
 """

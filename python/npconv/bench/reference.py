@@ -30,7 +30,8 @@ def convolve(problem: Problem, x: NDArray[Any], w: NDArray[Any], b: NDArray[Any]
     total = np.zeros((problem.mb, g, ocg, points))
     for tap, at in enumerate(product(*(range(k) for k in problem.axes(problem.kernel)))):
         where = tuple(
-            slice(at[i] * dilation[i], at[i] * dilation[i] + (output[i] - 1) * stride[i] + 1, stride[i]) for i in range(nd)
+            slice(at[i] * dilation[i], at[i] * dilation[i] + (output[i] - 1) * stride[i] + 1, stride[i])
+            for i in range(nd)
         )
         part = padded[(slice(None), slice(None), *where)].reshape(problem.mb, g, icg, points)
         total += weight[..., tap] * part if icg == 1 else weight[..., tap] @ part

@@ -13,6 +13,7 @@ from .. import _npconv
 
 Row = dict[str, Any]
 
+KINDS = ("functional", "planned", "steady")
 OURS = ("functional", "planned", "planned out=")
 
 
@@ -53,7 +54,9 @@ def short(descriptor: str) -> str:
         if any(problem["pad_begin"]):
             text += _axes(("pf", "pt", "pl"), problem["pad_begin"], nd)
     else:
-        text += _axes(("pf", "pt", "pl"), problem["pad_begin"], nd, False) + _axes(("pe", "pb", "pr"), problem["pad_end"], nd, False)
+        text += _axes(("pf", "pt", "pl"), problem["pad_begin"], nd, False) + _axes(
+            ("pe", "pb", "pr"), problem["pad_end"], nd, False
+        )
     return text + "".join(f"_{problem[field]}" for field, usual in _USUAL if problem[field] != usual)
 
 
@@ -98,42 +101,46 @@ def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """A Markdown table with aligned columns: the first on the left, numbers on the right."""
     cells = [list(head), *map(list, body)]
     widths = [max(len(line[at]) for line in cells) for at in range(len(head))]
-    justified = [
-        "| " + " | ".join(cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(zip(line, widths, strict=True))) + " |"
-        for line in cells
-    ]
+    lines = []
+    for line in cells:
+        padded = [cell.rjust(width) for cell, width in zip(line, widths, strict=True)]
+        padded[0] = line[0].ljust(widths[0])
+        lines.append("| " + " | ".join(padded) + " |")
     rule = "|" + "|".join("-" * (width + 1) + ("-" if at == 0 else ":") for at, width in enumerate(widths)) + "|"
-    return "\n".join([justified[0], rule, *justified[1:]])
+    return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def render(rows: Sequence[Row]) -> str:
     """Tables of a run, one per thread count, and a list of everything that was skipped or failed.
 
-    Times are microseconds; a ratio above 1 means that npconv is faster than the best peer of that kind.
+    Times are microseconds; a ratio above 1 means that npconv is faster than the best peer of that kind, its bracket
+    compares the fastest bursts.
     """
     lines = summary(rows)
-    peers = sorted({name for line in lines for name in line if name.split(" ")[-1] in ("functional", "planned", "steady") and " " in name and not name.startswith(("ratio", "planned"))})
-    kinds = [kind for kind in ("functional", "planned", "steady") if any(f"ratio {kind}" in line for line in lines)]
+    peers = sorted({f"{row['peer']} {row['kind']}" for row in rows if "seconds" in row and row["peer"] != "npconv"})
+    kinds = [kind for kind in KINDS if any(f"ratio {kind}" in line for line in lines)]
+    head = ["layer", "algorithm", *OURS, "GFLOP/s", "% peak", "error", *peers, *(f"x {kind}" for kind in kinds)]
     parts = []
     for threads in sorted({line["threads"] for line in lines}):
-        head = ["layer", "algorithm", *OURS, "GFLOP/s", "% peak", "error", *peers, *(f"x {kind}" for kind in kinds)]
-        body = []
-        for line in (line for line in lines if line["threads"] == threads):
-            cells = [short(line["descriptor"]), str(line.get("detail", ""))]
-            cells += [_us(line, name) for name in OURS]
-            cells += [_number(line, "gflops", ".0f"), _number(line, "percent_of_peak", ".0f"), _number(line, "error", ".0e")]
-            cells += [_us(line, name) for name in peers]
-            for kind in kinds:
-                cells.append(
-                    f"{line[f'ratio {kind}']:.2f} ({line[f'ratio_burst {kind}']:.2f})" if f"ratio {kind}" in line else "-"
-                )
-            body.append(cells)
+        body = [_cells(line, peers, kinds) for line in lines if line["threads"] == threads]
         peak = max((row["peak"] for row in rows if row["threads"] == threads and "peak" in row), default=0.0)
-        parts.append(f"{threads} thread{'s' * (threads > 1)}, FMA peak {peak / 1e9:.0f} GFLOP/s; microseconds, median\n\n" + table(head, body))
+        title = f"{threads} thread{'s' * (threads > 1)}, FMA peak {peak / 1e9:.0f} GFLOP/s; microseconds, median"
+        parts.append(f"{title}\n\n{table(head, body)}")
     missing = missing_lines(rows)
     if missing:
         parts.append("Not measured:\n" + "\n".join(f"- {line}" for line in missing))
     return "\n\n".join(parts)
+
+
+def _cells(line: Row, peers: Sequence[str], kinds: Sequence[str]) -> list[str]:
+    cells = [short(line["descriptor"]), str(line.get("detail", ""))]
+    cells += [_us(line, name) for name in OURS]
+    cells += [_number(line, "gflops", ".0f"), _number(line, "percent_of_peak", ".0f"), _number(line, "error", ".0e")]
+    cells += [_us(line, name) for name in peers]
+    for kind in kinds:
+        ratio, burst = _number(line, f"ratio {kind}", ".2f"), _number(line, f"ratio_burst {kind}", ".2f")
+        cells.append(f"{ratio} ({burst})")
+    return cells
 
 
 def missing_lines(rows: Iterable[Row]) -> list[str]:

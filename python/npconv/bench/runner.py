@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import tempfile
@@ -214,10 +215,8 @@ class _Session:
         self.peaks[threads, dtype] = max(value, self.peaks.get((threads, dtype), 0.0))
 
     def _free(self, worker: WorkerProcess) -> None:
-        try:
+        with contextlib.suppress(RuntimeError, Unavailable):  # a restarted worker holds nothing
             worker.ask("free")
-        except (RuntimeError, Unavailable):
-            pass  # a restarted worker holds nothing
 
     def _row(self, problem: Problem, entry: _Entry) -> Row:
         head = {

@@ -9,7 +9,7 @@ import time
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from .peers import PEERS
 
@@ -59,7 +59,7 @@ class WorkerProcess:
         ours, theirs = Pipe()
         code = _START.format(folder=str(_HERE))
         command = [self.python, "-c", code, self.peer, str(self.threads), str(theirs.fileno()), _all_cpus()]
-        with self._log("wb") as log:
+        with self._log.open("wb") as log:
             try:
                 self._process = subprocess.Popen(
                     command,
@@ -107,7 +107,8 @@ class WorkerProcess:
         return answer
 
     def _receive(self, timeout: float) -> tuple[str, Any]:
-        assert self._connection is not None and self._process is not None
+        assert self._connection is not None
+        assert self._process is not None
         try:
             if self._connection.poll(timeout):
                 status, answer = self._connection.recv()
@@ -118,13 +119,12 @@ class WorkerProcess:
         self._process.kill()
         raise Unavailable(f"no answer within {timeout:.0f} s")
 
-    def _log(self, mode: str) -> BinaryIO:
-        opened: BinaryIO = open(self.folder / f"{self.peer}{self.threads}.log", mode)  # type: ignore[assignment]
-        return opened
+    @property
+    def _log(self) -> Path:
+        return self.folder / f"{self.peer}{self.threads}.log"
 
     def _last_words(self) -> str:
-        with self._log("rb") as log:
-            lines = log.read().decode(errors="replace").strip().splitlines()
+        lines = self._log.read_text(errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else "nothing on stderr"
 
     def wait_quiet(self, limit: float = 0.4) -> float:

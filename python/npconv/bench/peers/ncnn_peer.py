@@ -23,7 +23,9 @@ class Peer:
         self.version = f"ncnn {self.ncnn.__version__}"
         self.threads = threads
 
-    def figures(self, problem: Problem, x: Array, w: Array, b: Array, folder: Path) -> Iterator[tuple[str, Figure | str]]:
+    def figures(
+        self, problem: Problem, x: Array, w: Array, b: Array, folder: Path
+    ) -> Iterator[tuple[str, Figure | str]]:
         if problem.mb != 1:
             raise Skip("no batches")
         if problem.dtype != "f32" or problem.padding_mode != "zeros":
@@ -37,7 +39,10 @@ class Peer:
             extractor.input("x", source)
             return extractor.extract("y")[1]
 
-        yield "planned", Figure("planned", lambda: np.array(extract(ncnn.Mat(image))), lambda y: self._shaped(problem, y))
+        yield (
+            "planned",
+            Figure("planned", lambda: np.array(extract(ncnn.Mat(image))), lambda y: self._shaped(problem, y)),
+        )
         yield "steady", Figure("steady", lambda: extract(resident), lambda y: self._shaped(problem, np.array(y)))
 
     @staticmethod

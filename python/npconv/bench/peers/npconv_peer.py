@@ -24,18 +24,20 @@ class Peer:
         """FLOP/s of nothing but fused multiply-adds, measured now."""
         return float(self.core.peak_flops(dtype, self.threads, seconds))
 
-    def figures(self, problem: Problem, x: Array, w: Array, b: Array, folder: Path) -> Iterator[tuple[str, Figure | str]]:
+    def figures(
+        self, problem: Problem, x: Array, w: Array, b: Array, folder: Path
+    ) -> Iterator[tuple[str, Figure | str]]:
         conv = getattr(self.nc, f"conv{problem.nd}d")
         plan_conv = getattr(self.nc, f"plan_conv{problem.nd}d")
         pairs = list(zip(problem.axes(problem.pad_begin), problem.axes(problem.pad_end), strict=True))
-        arguments: dict[str, Any] = dict(
-            stride=tuple(problem.axes(problem.stride)),
-            padding=tuple(pairs),
-            dilation=tuple(problem.axes(problem.dilation)),
-            groups=problem.g,
-            padding_mode=problem.padding_mode,
-            accuracy=problem.accuracy,
-        )
+        arguments: dict[str, Any] = {
+            "stride": tuple(problem.axes(problem.stride)),
+            "padding": tuple(pairs),
+            "dilation": tuple(problem.axes(problem.dilation)),
+            "groups": problem.g,
+            "padding_mode": problem.padding_mode,
+            "accuracy": problem.accuracy,
+        }
         if problem.channels_last:
             x = channels_last(x)
             arguments["data_format"] = "channels_last"

@@ -45,13 +45,12 @@ class Problem:
         """From what npconv's parse_descriptor returns."""
         if parsed["direction"] != "fwd":
             raise ValueError(f"only forward convolutions can be measured, got {parsed['descriptor']}")
-        three = ("input", "output", "kernel", "stride", "dilation", "pad_begin", "pad_end")
-        plain = ("descriptor", "dtype", "mb", "g", "ic", "oc", "padding_mode", "accuracy", "flops")
-        return cls(
-            channels_last=parsed["src_order"] == "nhwc",
-            **{name: tuple(parsed[name]) for name in three},
-            **{name: parsed[name] for name in plain},
-        )
+        fields: dict[str, Any] = {"channels_last": parsed["src_order"] == "nhwc"}
+        for name in ("input", "output", "kernel", "stride", "dilation", "pad_begin", "pad_end"):
+            fields[name] = tuple(parsed[name])
+        for name in ("descriptor", "dtype", "mb", "g", "ic", "oc", "padding_mode", "accuracy", "flops"):
+            fields[name] = parsed[name]
+        return cls(**fields)
 
     @property
     def nd(self) -> int:
@@ -97,7 +96,9 @@ class Driver(Protocol):
 
     version: str
 
-    def figures(self, problem: Problem, x: Array, w: Array, b: Array, folder: Path) -> Iterator[tuple[str, Figure | str]]:
+    def figures(
+        self, problem: Problem, x: Array, w: Array, b: Array, folder: Path
+    ) -> Iterator[tuple[str, Figure | str]]:
         """Yields (name, figure), or (name, reason) for a figure that this problem doesn't have. May raise Skip."""
         ...
 

@@ -26,7 +26,9 @@ class Peer:
         self.inference = self.torch.inference_mode()
         self.inference.__enter__()
 
-    def figures(self, problem: Problem, x: Array, w: Array, b: Array, folder: Path) -> Iterator[tuple[str, Figure | str]]:
+    def figures(
+        self, problem: Problem, x: Array, w: Array, b: Array, folder: Path
+    ) -> Iterator[tuple[str, Figure | str]]:
         if problem.padding_mode != "zeros":
             raise Skip(f"padding mode {problem.padding_mode} is not measured")
         pad, before = self._padding(problem)
@@ -50,14 +52,18 @@ class Peer:
         constant_pad = self.torch.nn.functional.pad
         return [0] * problem.nd, lambda tensor: constant_pad(tensor, sides)
 
-    def _convolution(self, problem: Problem, w: Any, b: Any, pad: list[int], before: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    def _convolution(
+        self, problem: Problem, w: Any, b: Any, pad: list[int], before: Callable[[Any], Any] | None
+    ) -> Callable[[Any], Any]:
         call = getattr(self.torch.nn.functional, f"conv{problem.nd}d")
         stride, dilation, groups = problem.axes(problem.stride), problem.axes(problem.dilation), problem.g
         if before is None:
             return lambda tensor: call(tensor, w, b, stride, pad, dilation, groups)
         return lambda tensor: call(before(tensor), w, b, stride, pad, dilation, groups)
 
-    def _functional(self, problem: Problem, x: Array, w: Array, b: Array, pad: list[int], before: Callable[[Any], Any] | None) -> Figure:
+    def _functional(
+        self, problem: Problem, x: Array, w: Array, b: Array, pad: list[int], before: Callable[[Any], Any] | None
+    ) -> Figure:
         of = self.torch.from_numpy
         call = self._convolution(problem, of(w), of(b), pad, before)
         return Figure("functional", lambda: call(of(x)).numpy(), lambda y: np.asarray(y))
@@ -82,7 +88,9 @@ class Peer:
         """1-D runs as 2-D with height 1 below: oneDNN's prepacked form has no 1-D."""
         return [fill, *values] if problem.nd == 1 else values
 
-    def _packed(self, problem: Problem, x: Array, w: Array, b: Array, pad: list[int], before: Callable[[Any], Any] | None) -> Figure | str:
+    def _packed(
+        self, problem: Problem, x: Array, w: Array, b: Array, pad: list[int], before: Callable[[Any], Any] | None
+    ) -> Figure | str:
         torch, of, lift = self.torch, self.torch.from_numpy, problem.nd == 1
         nd = 2 if lift else problem.nd
         order = torch.channels_last if nd == 2 else torch.channels_last_3d
