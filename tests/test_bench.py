@@ -46,7 +46,7 @@ def test_three_correct_figures_a_layer(rows):
         assert row["peer"] == "npconv"
         assert row["error"] < 1e-5
         assert 0 < row["burst"] <= row["seconds"]
-        assert row["rounds"] >= 5
+        assert 5 <= row["rounds"] <= 50
         assert 0 < row["percent_of_peak"] == pytest.approx(100e9 * row["gflops"] / row["peak"])
     kinds = {row["figure"]: row["kind"] for row in rows}
     assert kinds == {"functional": "functional", "planned": "planned", "planned out=": "steady"}
@@ -76,7 +76,9 @@ def test_missing_peer_is_reported_not_silent():
     assert sum("seconds" in row for row in rows) == 3
 
 
-@pytest.mark.parametrize("bad, message", [({"peers": ["mkl"]}, "unknown peer 'mkl'"), ({"descriptors": ["ic8"]}, "ic8")])
+@pytest.mark.parametrize(
+    "bad, message", [({"peers": ["mkl"]}, "unknown peer 'mkl'"), ({"descriptors": ["ic8"]}, "ic8")]
+)
 def test_bad_arguments(bad, message):
     with pytest.raises(ValueError, match=message):
         bench.run(**{"descriptors": [TINY], "threads": (1,), **bad})

@@ -27,6 +27,7 @@ Progress = Callable[[int, int, list[Row]], None]
 #: A round counts as disturbed when processes outside the measurement used more than this share of the machine.
 DISTURBED = 0.12
 BURST = 0.008
+RECOVERY = 0.1  # pause after a disturbed round: whatever disturbed it may be gone then
 PEAK_BURST = 0.01
 LEAST_ROUNDS, MOST_ROUNDS = 5, 25
 
@@ -57,9 +58,9 @@ def run(
     """Measure npconv, and the peers named, on some layers.
 
     Every (peer, thread count) is a process of its own. `seconds` is how long a layer's bursts may take for one
-    thread count and all peers together (never fewer than five rounds). `progress(done, total, rows)` is called after
-    each layer and thread count with that part's rows. `python` is the peers' interpreter, one for all or one by peer
-    name; npconv always runs under this one.
+    thread count and all peers together (never fewer than five rounds; up to twice as many where other processes
+    disturb). `progress(done, total, rows)` is called after each layer and thread count with that part's rows.
+    `python` is the peers' interpreter, one for all or one by peer name; npconv always runs under this one.
 
     Returns one row per layer, thread count, peer and figure:
 
@@ -185,8 +186,9 @@ class _Session:
         for worker in self.workers:
             worker.wait_quiet()
         each = sum(2 * max(BURST, entry.facts["seconds"]) for entry in entries)
-        rounds = int(min(MOST_ROUNDS, max(LEAST_ROUNDS, self.seconds / each)))
-        for _ in range(rounds):
+        wanted = int(min(MOST_ROUNDS, max(LEAST_ROUNDS, self.seconds / each)))
+        clean = 0
+        for _ in range(2 * wanted):
             before, own, start = machine_cpu_seconds(), self._own(), time.perf_counter()
             values = [self._burst(entry) for entry in entries]
             self._peak(threads, problem.dtype, active)
@@ -195,6 +197,11 @@ class _Session:
             for entry, value in zip(entries, values, strict=True):
                 if value is not None:
                     entry.bursts.append((value, disturbed))
+            clean += not disturbed
+            if clean == wanted:
+                break
+            if disturbed:
+                time.sleep(RECOVERY)
 
     def _own(self) -> float:
         return sum(os.times()[:2]) + sum(worker.cpu_seconds() for worker in self.workers)
