@@ -210,6 +210,7 @@ def test_ratios_compare_like_with_like():
         }
 
     rows = [row("npconv", "functional", "functional", 2.0), row("npconv", "planned out=", "steady", 1.0)]
+    rows.append(row("npconv", "planned", "planned", 1.2))
     rows += [row("torch", "functional", "functional", 4.0), row("torch", "steady", "steady", 1.5)]
     _ratios(rows)
     assert (rows[0]["best_peer"], rows[0]["ratio"]) == ("torch functional", 2.0)
@@ -217,6 +218,11 @@ def test_ratios_compare_like_with_like():
     (line,) = bench.summary(rows)
     assert line["ratio steady"] == 1.5
     assert line["torch functional"] == 4.0
+    rows[0]["percent_of_peak"] = rows[1]["percent_of_peak"] = 80.0
+    (group,) = bench.by_kind(rows)
+    assert (group["kind"], group["layers"], group["peer"]) == ("3x3, few channels", 1, "torch")
+    assert group["functional"] == (2.0, 2.0)
+    assert group["planned out="] == (1.5, 1.5)
 
 
 def test_tables():

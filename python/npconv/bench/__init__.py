@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from .report import compare, load, render, save, summary
+from .report import by_kind, compare, load, render, save, summary
 from .runner import Row, run
 
-__all__ = ["Row", "compare", "load", "render", "run", "save", "summary"]
+__all__ = ["Row", "by_kind", "compare", "load", "render", "run", "save", "summary"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -126,6 +127,7 @@ def render(rows: Sequence[Row]) -> str:
         peak = max((row["peak"] for row in rows if row["threads"] == threads and "peak" in row), default=0.0)
         title = f"{threads} thread{'s' * (threads > 1)}, FMA peak {peak / 1e9:.0f} GFLOP/s; microseconds, median"
         parts.append(f"{title}\n\n{table(head, body)}")
+    parts.append(f"By kind of layer: median (lowest); times a peer's speed\n\n{_kinds_table(rows)}")
     missing = missing_lines(rows)
     if missing:
         parts.append("Not measured:\n" + "\n".join(f"- {line}" for line in missing))
@@ -141,6 +143,81 @@ def _cells(line: Row, peers: Sequence[str], kinds: Sequence[str]) -> list[str]:
         ratio, burst = _number(line, f"ratio {kind}", ".2f"), _number(line, f"ratio_burst {kind}", ".2f")
         cells.append(f"{ratio} ({burst})")
     return cells
+
+
+def layer_kind(descriptor: str) -> str:
+    """The rough kind of a layer, for summaries: 1x1, 3x3 with stride 1, depthwise, or other.
+
+    >>> layer_kind("g32ic32ih112oc32kh3pt1")
+    'depthwise'
+    """
+    problem = _npconv.parse_descriptor(descriptor)
+    if problem["g"] > 1:
+        return "depthwise" if problem["g"] == problem["ic"] else "grouped"
+    unit = all(step == 1 for step in (*problem["stride"], *problem["dilation"]))
+    if all(size == 1 for size in problem["kernel"]):
+        return "1x1" if unit else "1x1 strided"
+    if tuple(problem["kernel"]) == (1, 3, 3) and unit:
+        return "3x3" if problem["ic"] // problem["g"] >= 64 else "3x3, few channels"
+    return "other"
+
+
+#: What stands against what when a peer is compared by kind of layer: our figure, the peer's kinds of figure.
+_AGAINST = {
+    "functional": ("functional",),
+    "planned": ("planned", "steady"),
+    "planned out=": ("planned", "steady"),
+}
+
+
+def by_kind(rows: Iterable[Row]) -> list[Row]:
+    """Per thread count, kind of layer and peer: the peer's best time over ours.
+
+    Keys: threads, kind, layers, percent_of_peak (median and lowest of "planned out="), peer, and for each of our
+    figures (median, lowest) of the ratios; functional stands against functional, planned against prepared weights.
+    """
+    groups: dict[tuple[int, str], list[Row]] = {}
+    rows = list(rows)
+    for line in summary(rows):
+        if OURS[-1] in line:
+            groups.setdefault((line["threads"], layer_kind(line["descriptor"])), []).append(line)
+    peers = sorted({row["peer"] for row in rows if row["peer"] != "npconv" and "seconds" in row})
+    found = []
+    for (threads, kind), lines in sorted(groups.items()):
+        percents = [line["percent_of_peak"] for line in lines]
+        head = {"threads": threads, "kind": kind, "layers": len(lines), "percent_of_peak": _middle_and_least(percents)}
+        for peer in peers or [""]:
+            ratios = {figure: _middle_and_least(_peer_ratios(lines, peer, figure)) for figure in OURS}
+            found.append({**head, "peer": peer, **ratios})
+    return found
+
+
+def _peer_ratios(lines: Iterable[Row], peer: str, figure: str) -> list[float]:
+    ratios = []
+    for line in lines:
+        times = [line[name] for name in (f"{peer} {kind}" for kind in _AGAINST[figure]) if name in line]
+        if times:
+            ratios.append(min(times) / line[figure])
+    return ratios
+
+
+def _middle_and_least(values: Sequence[float]) -> tuple[float, float] | None:
+    return (statistics.median(values), min(values)) if values else None
+
+
+def _kinds_table(rows: Sequence[Row]) -> str:
+    body = []
+    for group in by_kind(rows):
+        cells = [
+            group["kind"],
+            str(group["threads"]),
+            str(group["layers"]),
+            "{:.0f} ({:.0f})".format(*group["percent_of_peak"]),
+        ]
+        pairs = [group[figure] for figure in OURS] if group["peer"] else []
+        cells += [group["peer"], *("{:.2f} ({:.2f})".format(*pair) if pair else "-" for pair in pairs)]
+        body.append(cells + ["-"] * (len(OURS) - len(pairs)))
+    return table(["kind", "threads", "layers", "% peak", "peer", *OURS], body)
 
 
 def missing_lines(rows: Iterable[Row]) -> list[str]:
