@@ -71,7 +71,7 @@ class FakeExtension:
 
     # Measuring
 
-    def Measurement(self, descriptor: str, threads: int) -> FakeMeasurement:  # noqa: N802
+    def Measurement(self, descriptor: str, threads: int) -> FakeMeasurement:
         return FakeMeasurement(self)
 
     def peak_flops(self, dtype: str, threads: int, seconds: float) -> float:
@@ -90,7 +90,13 @@ class FakeExtension:
     # The machine
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"vendor": "fake", "model": self.model, "brand": "Fake CPU", "l1": 32768, "isa_features": ["avx2", "fma"]}
+        return {
+            "vendor": "fake",
+            "model": self.model,
+            "brand": "Fake CPU",
+            "l1": 32768,
+            "isa_features": ["avx2", "fma"],
+        }
 
     def isa(self) -> str:
         return self.level

@@ -25,7 +25,9 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeExtension:
     for module in (tuner, wisdom, shapes):
         monkeypatch.setattr(module, "_npconv", extension)
     monkeypatch.setattr(wisdom, "_state", wisdom._State())
-    monkeypatch.setattr(tuner, "time", SimpleNamespace(monotonic=lambda: extension.now, time=lambda: 1000 + extension.now))
+    monkeypatch.setattr(
+        tuner, "time", SimpleNamespace(monotonic=lambda: extension.now, time=lambda: 1000 + extension.now)
+    )
     monkeypatch.setenv("NPCONV_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv("NPCONV_WISDOM", raising=False)
     extension.candidate_list = [(*A, 1e-3), (*B, 1.1e-3), (*C, 1.2e-3)]
@@ -85,8 +87,10 @@ def test_nothing_right_is_a_failure_and_not_remembered(fake: FakeExtension) -> N
     fake.errors = {A: 2.0, B: 2.0, C: 2.0}
     row = tuner.tune(PROBLEM).rows[0]
     assert row.status == "failed"
-    assert len(row.rejected) == 0 and "error 2 times" in row.message
-    assert fake.table == {} and on_disk(fake) == []
+    assert len(row.rejected) == 0
+    assert "error 2 times" in row.message
+    assert fake.table == {}
+    assert on_disk(fake) == []
 
 
 def test_losers_leave_early_and_others_take_turns(fake: FakeExtension) -> None:
@@ -124,7 +128,8 @@ def test_time_limit_keeps_what_is_done(fake: FakeExtension) -> None:
     report = tuner.tune(problems, time_limit=20.0)
     assert fake.now < 25.0
     status = [row.status for row in report.rows]
-    assert status == sorted(status, reverse=True) and {"tuned", "out of time"} == set(status)
+    assert status == sorted(status, reverse=True)
+    assert {"tuned", "out of time"} == set(status)
     assert len(on_disk(fake)) == len(fake.table) == status.count("tuned")
     assert tuner.tune(problems[-1:], time_limit=1e-3).rows[0].status == "out of time"
 
@@ -213,7 +218,8 @@ def test_a_problem_that_fails_does_not_stop_the_others(fake: FakeExtension, monk
 def test_machine_constants_are_measured_once(fake: FakeExtension) -> None:
     tuner.tune(PROBLEM)
     tuner.tune(PROBLEM)
-    assert fake.measured_constants == 1 and fake.constants["fma_f32"] == 120e9
+    assert fake.measured_constants == 1
+    assert fake.constants["fma_f32"] == 120e9
     tuner.tune(PROBLEM, again=True)
     assert fake.measured_constants == 2
 
@@ -221,7 +227,8 @@ def test_machine_constants_are_measured_once(fake: FakeExtension) -> None:
 def test_report(fake: FakeExtension) -> None:
     fake.times = {A: 1e-3, B: 0.5e-3, C: 0.7e-3}
     report = tuner.tune([PROBLEM] * 3)
-    assert report.saved and report.wisdom_path == str(wisdom.path())
+    assert report.saved
+    assert report.wisdom_path == str(wisdom.path())
     assert report.saved_seconds == pytest.approx(3 * 0.5e-3)
     assert report.payback_passes == pytest.approx(report.rows[0].tuning_seconds / 1.5e-3)
     assert json.loads(json.dumps(report.as_dict()))["rows"][0]["algorithm"] == "direct"
@@ -251,7 +258,8 @@ def test_every_built_in_list_is_readable() -> None:
     )
     for network in shapes.networks():
         layers = shapes.load(network)
-        assert layers and len({layer.descriptor for layer in layers}) == len(layers)
+        assert layers
+        assert len({layer.descriptor for layer in layers}) == len(layers)
     assert sum(layer.count for layer in shapes.load("resnet50")) == 53
     assert sum(layer.count for layer in shapes.load("vgg16")) == 13
 
@@ -261,7 +269,7 @@ def test_files_and_mistakes(tmp_path: Path) -> None:
     file.write_text("# a comment\n\nic3ih8oc4kh3pt1  # first x2\nic3ih8oc4kh3pt1\nic4ih8oc4kh1 # last\n")
     assert [(layer.name, layer.count) for layer in shapes.resolve(file)] == [("first", 3), ("last", 1)]
     file.write_text("ic3ih8oc4kh3pt1\nnonsense\n")
-    with pytest.raises(ValueError, match="mine.txt, line 2"):
+    with pytest.raises(ValueError, match=r"mine\.txt, line 2"):
         shapes.resolve([str(file)])
     with pytest.raises(ValueError, match="did you mean resnet50"):
         shapes.resolve("resnet5")
@@ -277,7 +285,9 @@ def test_files_and_mistakes(tmp_path: Path) -> None:
 def run_python(code: str, cache: Path, **environment: str) -> str:
     """Run code in a process of its own, with warnings as errors, and return what it prints."""
     env = {**os.environ, "NPCONV_CACHE_DIR": str(cache), **environment}
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], env=env, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -293,7 +303,11 @@ print(json.dumps([row for row in rows if row["picked"]]))
 def test_next_process_uses_what_was_tuned(tmp_path: Path) -> None:
     before = json.loads(run_python(EXPLAIN, tmp_path))
     assert [row["source"] for row in before] == ["estimate"]
-    tune = "import npconv as nc; r = nc.tune('ic16ih20oc16kh3pt1', num_threads=1).rows[0]; print(r.algorithm, r.parameters)"
+    tune = """
+import npconv as nc
+row = nc.tune("ic16ih20oc16kh3pt1", num_threads=1).rows[0]
+print(row.algorithm, row.parameters)
+"""
     algorithm, parameters = run_python(tune, tmp_path).strip().split(" ", 1)
     (picked,) = json.loads(run_python(EXPLAIN, tmp_path))
     assert (picked["source"], picked["algorithm"], picked["parameters"]) == ("wisdom", algorithm, parameters)

@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,14 @@ def write_lines(*lines: str | dict[str, Any], fingerprint: dict[str, Any] | None
     return file
 
 
+@contextmanager
+def one_warning(match: str = "") -> Iterator[None]:
+    """Expects exactly one warning from the block."""
+    with pytest.warns(wisdom.WisdomWarning, match=match) as caught:
+        yield
+    assert len(caught) == 1
+
+
 def sizes() -> set[int]:
     """The problems that are known."""
     return {int(found["descriptor"].split("ih")[1].split("iw")[0]) for found in wisdom.entries()}
@@ -92,7 +102,8 @@ def test_saved_entries_and_constants_are_read_by_the_next_process(
     assert wisdom.save([entry(10), entry(11)])
     assert wisdom.learn_constants({"fma_f32": 90e9, "l2_bytes": 2e6})
     new_process(monkeypatch)
-    assert sizes() == {10, 11} and wisdom.machine_is_measured()
+    assert sizes() == {10, 11}
+    assert wisdom.machine_is_measured()
     assert fake.constants == {"fma_f32": 90e9, "l2_bytes": 2e6}
     assert wisdom.entries()[0] == entry(10)
     assert sorted(file.suffix for file in wisdom_file().parent.iterdir()) == [".jsonl", ".lock"]
@@ -114,7 +125,8 @@ def test_constants_belong_to_an_isa_level(fake: FakeExtension, monkeypatch: pyte
 def test_a_line_is_readable_json(fake: FakeExtension) -> None:
     wisdom.save([entry()])
     header, line = map(json.loads, wisdom_file().read_text().splitlines())
-    assert header["fingerprint"]["vendor"] == "fake" and header["machine"] == "Fake CPU"
+    assert header["fingerprint"]["vendor"] == "fake"
+    assert header["machine"] == "Fake CPU"
     assert line == entry()
 
 
@@ -143,13 +155,17 @@ def test_forget(fake: FakeExtension, monkeypatch: pytest.MonkeyPatch) -> None:
     wisdom.save([entry(10), entry(10, threads=1), entry(11)])
     wisdom.learn_constants({"fma_f32": 90e9, "l2_bytes": 2e6})
     new_process(monkeypatch)
-    assert wisdom.forget(PROBLEM) == 2 and sizes() == {11}
+    assert wisdom.forget(PROBLEM) == 2
+    assert sizes() == {11}
     new_process(monkeypatch)
     assert sizes() == {11}
-    assert wisdom.forget() == 1 and wisdom.entries() == [] and not wisdom.machine_is_measured()
+    assert wisdom.forget() == 1
+    assert wisdom.entries() == []
+    assert not wisdom.machine_is_measured()
     assert fake.constants == CONSTANTS
     new_process(monkeypatch)
-    assert wisdom.entries() == [] and not wisdom.machine_is_measured()
+    assert wisdom.entries() == []
+    assert not wisdom.machine_is_measured()
 
 
 def test_export_and_import(fake: FakeExtension, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +201,8 @@ def test_off_neither_reads_nor_writes(fake: FakeExtension, monkeypatch: pytest.M
         monkeypatch.setenv("NPCONV_WISDOM", value)
         new_process(monkeypatch)
         assert wisdom.entries() == []
-        assert not wisdom.save([entry(11)]) and wisdom.forget() == 0
+        assert not wisdom.save([entry(11)])
+        assert wisdom.forget() == 0
         assert wisdom_file().read_bytes() == before
 
 
@@ -195,16 +212,17 @@ def test_readonly_reads_only(fake: FakeExtension, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("NPCONV_WISDOM", "readonly")
     new_process(monkeypatch)
     assert sizes() == {10}
-    assert not wisdom.save([entry(11)]) and wisdom.forget() == 1
+    assert not wisdom.save([entry(11)])
+    assert wisdom.forget() == 1
     assert wisdom_file().read_bytes() == before
 
 
 def test_unknown_switch_warns_once_and_writes_nothing(fake: FakeExtension, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NPCONV_WISDOM", "maybe")
-    with pytest.warns(wisdom.WisdomWarning, match="maybe") as caught:
+    with one_warning("maybe"):
         wisdom.load()
         assert not wisdom.save([entry(10)])
-    assert len(caught) == 1 and not wisdom_file().exists()
+    assert not wisdom_file().exists()
 
 
 def test_default_folder_is_the_users_cache(fake: FakeExtension, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,10 +240,12 @@ def test_no_home_means_no_file(fake: FakeExtension, monkeypatch: pytest.MonkeyPa
         raise KeyError(uid)
 
     monkeypatch.setattr("pwd.getpwuid", unknown_user)
-    assert wisdom.path() is None and wisdom.entries() == []
-    with pytest.warns(wisdom.WisdomWarning, match="NPCONV_CACHE_DIR") as caught:
-        assert not wisdom.save([entry(10)]) and not wisdom.save([entry(11)])
-    assert len(caught) == 1 and list(tmp_path.iterdir()) == []
+    assert wisdom.path() is None
+    assert wisdom.entries() == []
+    with one_warning("NPCONV_CACHE_DIR"):
+        assert not wisdom.save([entry(10)])
+        assert not wisdom.save([entry(11)])
+    assert list(tmp_path.iterdir()) == []
 
 
 # What can stand in the file
@@ -262,22 +282,44 @@ HOSTILE = {
 @pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_values_never_reach_the_table(fake: FakeExtension, change: dict[str, Any]) -> None:
     write_lines({**entry(10), **change}, dict(entry(11)))
-    with pytest.warns(wisdom.WisdomWarning, match="1 damaged") as caught:
+    with one_warning("1 damaged"):
         assert sizes() == {11}
-    assert len(caught) == 1
 
 
 @pytest.mark.parametrize(
     "line",
-    ["[" * 4000, '{"a":' * 800, "null", "1", '"text"', "[]", "{}", "\x00" * 100, "1" * 4090, "x" * 10_000_000, "\udcff"],
-    ids=["deep list", "deep dictionary", "null", "number", "text", "list", "empty", "zeros", "digits", "long", "not UTF-8"],
+    [
+        "[" * 4000,
+        '{"a":' * 800,
+        "null",
+        "1",
+        '"text"',
+        "[]",
+        "{}",
+        "\x00" * 100,
+        "1" * 4090,
+        "x" * 10_000_000,
+        "\udcff",
+    ],
+    ids=[
+        "deep list",
+        "deep dictionary",
+        "null",
+        "number",
+        "text",
+        "list",
+        "empty",
+        "zeros",
+        "digits",
+        "long",
+        "not UTF-8",
+    ],
 )
 def test_damaged_lines_are_left_out(fake: FakeExtension, line: str) -> None:
     file = write_lines(dict(entry(10)))
     file.write_bytes(file.read_bytes() + line.encode(errors="surrogateescape") + b"\n" + json.dumps(entry(11)).encode())
-    with pytest.warns(wisdom.WisdomWarning, match="1 damaged") as caught:
+    with one_warning("1 damaged"):
         assert sizes() == {10, 11}
-    assert len(caught) == 1
     assert wisdom.save([entry(12)])
     assert _wisdom_file.parse(file.read_bytes(), fake.fingerprint()).damaged == 0
     assert line.encode(errors="surrogateescape") in file.with_name(file.name + ".damaged").read_bytes()
@@ -302,7 +344,8 @@ def test_damaged_lines_are_left_out(fake: FakeExtension, line: str) -> None:
 def test_hostile_constants_are_not_used(fake: FakeExtension, constants: Any) -> None:
     write_lines({"isa": "avx2", "constants": constants}, dict(entry(10)))
     assert sizes() == {10}
-    assert fake.constants == CONSTANTS and not wisdom.machine_is_measured()
+    assert fake.constants == CONSTANTS
+    assert not wisdom.machine_is_measured()
 
 
 def test_time_in_the_future_does_not_win_for_ever(fake: FakeExtension, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +358,7 @@ def test_time_in_the_future_does_not_win_for_ever(fake: FakeExtension, monkeypat
 def test_file_of_another_machine_is_not_used_and_not_lost(fake: FakeExtension) -> None:
     file = write_lines(dict(entry(10)), fingerprint={"vendor": "other", "brand": "Other CPU"})
     foreign = file.read_bytes()
-    with pytest.warns(wisdom.WisdomWarning, match="another machine"):
+    with one_warning("another machine"):
         assert wisdom.entries() == []
     assert wisdom.save([entry(11)])
     assert file.with_name(file.name + ".damaged").read_bytes() == foreign
@@ -359,7 +402,8 @@ def test_any_damage_is_survived(fake: FakeExtension, data: st.DataObject) -> Non
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for found in wisdom.entries():
-            assert 1e-10 <= found["seconds"] <= 1e6 and found["revision"] == 1
+            assert 1e-10 <= found["seconds"] <= 1e6
+            assert found["revision"] == 1
         assert wisdom.save([entry(12)])
     assert len(caught) <= 1
 
@@ -386,25 +430,26 @@ def test_things_that_are_no_files(fake: FakeExtension, monkeypatch: pytest.Monke
     for make in (file.mkdir, lambda: os.mkfifo(file)):
         make()
         new_process(monkeypatch)
-        with pytest.warns(wisdom.WisdomWarning) as caught:
-            assert wisdom.entries() == [] and not wisdom.save([entry(10)])
-        assert len(caught) == 1
+        with one_warning():
+            assert wisdom.entries() == []
+            assert not wisdom.save([entry(10)])
         file.rmdir() if file.is_dir() else file.unlink()
 
 
 def test_file_that_is_too_large_is_not_read(fake: FakeExtension) -> None:
     file = write_lines(dict(entry(10)))
     os.truncate(file, _wisdom_file.MAX_FILE_BYTES + 1)
-    with pytest.warns(wisdom.WisdomWarning, match="too large"):
+    with one_warning("too large"):
         assert wisdom.entries() == []
 
 
 def test_folder_that_cannot_be_made(fake: FakeExtension, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NPCONV_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    with pytest.warns(wisdom.WisdomWarning, match="not written|not read") as caught:
-        assert wisdom.entries() == [] and not wisdom.save([entry(10)]) and wisdom.forget() == 0
-    assert len(caught) == 1
+    with one_warning("not written|not read"):
+        assert wisdom.entries() == []
+        assert not wisdom.save([entry(10)])
+        assert wisdom.forget() == 0
 
 
 def test_hanging_file_system(fake: FakeExtension, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,24 +460,23 @@ def test_hanging_file_system(fake: FakeExtension, monkeypatch: pytest.MonkeyPatc
     released = threading.Event()
     monkeypatch.setattr(_wisdom_file, "read", lambda path: released.wait(20) and None)
     start = time.monotonic()
-    with pytest.warns(wisdom.WisdomWarning, match="did not answer") as caught:
-        assert wisdom.entries() == [] and not wisdom.save([entry(11)])
-    assert time.monotonic() - start < 5.0 and len(caught) == 1
+    with one_warning("did not answer"):
+        assert wisdom.entries() == []
+        assert not wisdom.save([entry(11)])
+    assert time.monotonic() - start < 5.0
     released.set()
 
 
 def test_lock_that_is_never_released(fake: FakeExtension, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_wisdom_file, "LOCK_SECONDS", 0.3)
     wisdom.save([entry(10)])
-    with filelock.FileLock(str(wisdom_file()) + ".lock"):
-        with pytest.warns(wisdom.WisdomWarning, match="not written") as caught:
-            start = time.monotonic()
-            assert not wisdom.save([entry(11)])
-            assert time.monotonic() - start >= 0.3
-            start = time.monotonic()
-            assert not wisdom.save([entry(12)])  # does not wait again
-            assert time.monotonic() - start < 0.2
-        assert len(caught) == 1
+    with filelock.FileLock(str(wisdom_file()) + ".lock"), one_warning("not written"):
+        start = time.monotonic()
+        assert not wisdom.save([entry(11)])
+        assert time.monotonic() - start >= 0.3
+        start = time.monotonic()
+        assert not wisdom.save([entry(12)])  # does not wait again
+        assert time.monotonic() - start < 0.2
     assert wisdom.save([entry(13)])  # and what was skipped is not lost
     new_process(monkeypatch)
     assert sizes() == {10, 11, 12, 13}
@@ -446,7 +490,8 @@ def test_stale_temporary_files_are_removed(fake: FakeExtension) -> None:
         left.write_text("half a li")
     os.utime(old, (0, 0))
     wisdom.save([entry(11)])
-    assert not old.exists() and new.exists()
+    assert not old.exists()
+    assert new.exists()
 
 
 # Processes of their own
@@ -502,7 +547,8 @@ for size in range(10**6):
     chance, known = random.Random(1), set[str]()
     for _ in range(6):
         process = start(code, tmp_path)
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
         time.sleep(0.1 + 0.1 * chance.random())
         process.send_signal(signal.SIGKILL)
         printed, _ = process.communicate(timeout=60)
@@ -512,7 +558,8 @@ for size in range(10**6):
     assert known
     end = start("assert wisdom.save([entry(-1)])", tmp_path)
     _, errors = end.communicate(timeout=60)
-    assert end.returncode == 0 and errors == ""
+    assert end.returncode == 0
+    assert errors == ""
     assert stored(tmp_path) >= known | {"problem-1"}
 
 
@@ -527,7 +574,8 @@ for size in range(100, 103):
     process = start(code, tmp_path)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
-    assert errors.count("WisdomWarning") == 1 and "not written" in errors
+    assert errors.count("WisdomWarning") == 1
+    assert "not written" in errors
     assert len(stored(tmp_path)) == 100
     assert not list(tmp_path.glob("*.tmp"))
 
@@ -550,7 +598,8 @@ for size in range(2, 5):
     process = start(code, folder)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
-    assert errors.count("WisdomWarning") == 1 and "not written" in errors
+    assert errors.count("WisdomWarning") == 1
+    assert "not written" in errors
     assert stored(folder) == {"problem1"}
 
 

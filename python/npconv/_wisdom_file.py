@@ -1,8 +1,9 @@
 """The wisdom file: its format, what is believed of it, and how it is written.
 
 One file belongs to one machine. It holds JSON lines: a header with the machine's fingerprint, perhaps one line per ISA
-level with measured machine constants, and one line per entry. Whatever stands in the file, reading it yields only values of
-the right type and size; whether an entry makes sense to this version of the library is decided by the extension.
+level with measured machine constants, and one line per entry. Whatever stands in the file, reading it yields only
+values of the right type and size; whether an entry makes sense to this version of the library is decided by the
+extension.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, TypedDict, TypeVar
 
 __all__ = ["Content", "Entry", "bounded", "dump", "file_name", "merge", "parse", "read", "update"]
@@ -206,8 +208,8 @@ def dump(content: Content, fingerprint: Mapping[str, Any]) -> bytes:
     }
     lines: list[Mapping[str, Any]] = [header]
     lines += [{"isa": isa, "constants": found} for isa, found in sorted(content.constants.items())]
-    lines += sorted(content.entries, key=key_of)
-    return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode()
+    entries = sorted(content.entries, key=key_of)
+    return "".join(json.dumps(line, allow_nan=False) + "\n" for line in [*lines, *entries]).encode()
 
 
 def bounded(function: Callable[[], T], seconds: float) -> T:
@@ -270,10 +272,8 @@ def write(path: str, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        try:
+        with suppress(OSError):
             os.unlink(temporary)
-        except OSError:
-            pass
         raise
 
 

@@ -57,7 +57,9 @@ def load(network: str, batch: int | None = None) -> list[Layer]:
     return _distinct(_read(_folder() / f"{network}.txt"), batch)
 
 
-def resolve(problems: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], batch: int | None = None) -> list[Layer]:
+def resolve(
+    problems: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], batch: int | None = None
+) -> list[Layer]:
     """Turn names of networks, descriptor strings and files of them into distinct problems.
 
     `batch` replaces the batch size of all of them.

@@ -255,7 +255,8 @@ def _hopeful(candidates: list[_Candidate], mode: str, budget: float) -> list[_Ca
     The best of every algorithm stays if it isn't hopeless, and im2col's best in any case.
     """
     limit = HOPELESS_ESTIMATE[mode] * candidates[0].estimate
-    kept, algorithms, spent = [], set[str](), 0.0
+    kept: list[_Candidate] = []
+    algorithms, spent = set[str](), 0.0
     for candidate in candidates:
         first = candidate.algorithm not in algorithms
         algorithms.add(candidate.algorithm)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 __all__ = ["main"]
 
 
-def _show_warning(message: Warning | str, *details: object) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 

@@ -78,7 +78,9 @@ def _resolve(problems: list[str], batch: int | None = None) -> list[shapes.Layer
 @app.command()
 def tune(
     problems: Problems,
-    mode: Annotated[str, typer.Option(help="measure: a dozen candidates an algorithm; exhaustive: dozens.")] = "measure",
+    mode: Annotated[
+        str, typer.Option(help="measure: a dozen candidates an algorithm; exhaustive: dozens.")
+    ] = "measure",
     time_limit: Annotated[float | None, typer.Option(help="Seconds for everything.")] = None,
     batch: Batch = None,
     threads: Threads = None,
@@ -305,5 +307,3 @@ def _show_facts(facts: dict[str, Any]) -> None:
         print(f"{name:<{width}}  {value}")
     for warning in facts["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
-
-

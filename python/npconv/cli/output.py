@@ -55,7 +55,9 @@ def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[str] = (), title: str | None = None
 ) -> None:
     """Print a table; the columns named in `left` hold text, the others numbers."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
     for column in columns:
         text = column in left
         table.add_column(column, justify="left" if text else "right", overflow="fold", no_wrap=not text)
