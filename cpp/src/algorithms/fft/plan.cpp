@@ -33,6 +33,19 @@ const FftColumnKernels& column_kernels(const Isa& isa) {
 
 std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
 
+// Source indices of all tiles of an axis. Positions that no output needs, behind the last tile or cropped, count as
+// padding: a large value there would cost accuracy, for errors are relative to a tile's largest element.
+AxisMap tile_map(const Axis& a, const Tiling& t) {
+    AxisMap m = axis_map(a, -a.pad_begin, (t.tiles - 1) * t.step + t.size);
+    const std::int64_t all = static_cast<std::int64_t>(m.index.size()), needed = std::min(a.out + a.kernel - 1, all);
+    std::fill(m.index.begin() + needed, m.index.end(), constant_index);
+    m.interior_hi = static_cast<int>(std::min<std::int64_t>(m.interior_hi, needed));
+    m.interior_lo = std::min(m.interior_lo, m.interior_hi);
+    return m;
+}
+
+bool padded(const Axis& a) { return a.mode == PadMode::constant && (a.pad_begin > 0 || a.pad_end > 0); }
+
 // What a tile is: image, and where it starts in the tables of the two axes.
 struct Tile {
     std::int64_t n, y, x;  // first output
@@ -47,8 +60,8 @@ public:
           columns_(p.v[tile_h], true, i),
           vertical_(tiling(d.h(), p.v[tile_h])),
           horizontal_(tiling(d.w(), p.v[tile_w])),
-          row_map_(axis_map(d.h(), -d.h().pad_begin, (vertical_.tiles - 1) * vertical_.step + vertical_.size)),
-          column_map_(axis_map(d.w(), -d.w().pad_begin, (horizontal_.tiles - 1) * horizontal_.step + horizontal_.size)),
+          row_map_(tile_map(d.h(), vertical_)),
+          column_map_(tile_map(d.w(), horizontal_)),
           row_(row_kernels(i).of<T>()),
           column_(column_kernels(i).of<T>()),
           strip_(strip_kernels(i).of<T>()),
@@ -56,7 +69,8 @@ public:
           bins_(p.v[tile_w] / 2 + 1),
           points_(std::int64_t(bins_) * p.v[tile_h]),
           lane_channels_(p.v[lanes_are_channels] != 0),
-          fused_(d.icg() == 1 && d.ocg() == 1) {}
+          fused_(d.icg() == 1 && d.ocg() == 1),
+          padded_(padded(d.h()) || padded(d.w())) {}
 
     std::size_t packed_bytes() const override {
         const std::int64_t filters = desc.oc * desc.icg();
@@ -158,7 +172,7 @@ private:
         s.columns = horizontal_.size;
         s.interior_lo = std::clamp<std::int64_t>(column_map_.interior_lo - t.x, 0, horizontal_.size);
         s.interior_hi = std::clamp<std::int64_t>(column_map_.interior_hi - t.x, s.interior_lo, horizontal_.size);
-        s.value = static_cast<T>(args.padding_value);
+        s.value = padded_ ? static_cast<T>(args.padding_value) : T(0);
         return s;
     }
 
@@ -294,7 +308,7 @@ private:
     const StripKernelsOf<T>& strip_;
     const int lanes_, bins_;
     const std::int64_t points_;  // complex numbers of a spectrum
-    const bool lane_channels_, fused_;
+    const bool lane_channels_, fused_, padded_;
 };
 
 }  // namespace
