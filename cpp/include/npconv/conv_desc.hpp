@@ -60,8 +60,9 @@ struct ConvDesc {
     friend bool operator==(const ConvDesc& a, const ConvDesc& b);
     std::size_t hash() const;
 
-    // Descriptor string and back; parse throws std::invalid_argument. to_string(parse(s)) is canonical.
+    // Descriptor string and back; parse throws std::invalid_argument, and parse(s).text() is canonical.
     std::string text() const;
+    std::string key() const;  // without the epilogue: what wisdom is kept under
     static ConvDesc parse(const std::string& text);
 };
 

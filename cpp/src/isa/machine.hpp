@@ -1,7 +1,6 @@
 // Constants of the machine that estimates are made of: measured by the tuner, built in until then.
 #pragma once
 
-#include <cstddef>
 #include <map>
 #include <string>
 
@@ -34,9 +33,5 @@ const Machine& current_machine();           // measured if set_machine_constants
 std::map<std::string, double> machine_constants();
 // Ignores unknown names and values that are not finite and positive.
 void set_machine_constants(const std::map<std::string, double>&);
-std::map<std::string, double> measure_machine_constants(double seconds);
-
-double measure_peak_flops(DType, int threads, double seconds);
-double measure_bandwidth(int threads, double seconds, std::size_t bytes);
 
 }  // namespace npconv

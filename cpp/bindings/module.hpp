@@ -1,0 +1,12 @@
+// The parts of the extension module; each registers its functions.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace npconv::bindings {
+
+void register_conv(pybind11::module_&);     // conv, describe, Plan
+void register_runtime(pybind11::module_&);  // threads, memory, ISA, machine
+void register_tuner(pybind11::module_&);    // descriptors, explain, candidates, Measurement, wisdom
+
+}  // namespace npconv::bindings

@@ -1,0 +1,272 @@
+#include <pybind11/functional.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/check.hpp"
+#include "dispatch/choose.hpp"
+#include "dispatch/plan_cache.hpp"
+#include "module.hpp"
+#include "parse.hpp"
+#include "tuner/measure.hpp"
+#include "tuner/wisdom.hpp"
+
+namespace npconv::bindings {
+namespace {
+
+// The time limit belongs to the Python loop; it is kept here beside the mode so that both are set at once.
+double time_limit = 0;  // seconds; 0 = none. Guarded by the GIL
+
+const char* rigor_name(Rigor r) { return r == Rigor::estimate ? "estimate" : r == Rigor::measure ? "measure" : "exhaustive"; }
+
+Rigor parse_rigor(const std::string& s, const char* function, bool estimate_allowed) {
+    if (s == "measure") return Rigor::measure;
+    if (s == "exhaustive") return Rigor::exhaustive;
+    if (estimate_allowed && s == "estimate") return Rigor::estimate;
+    fail(function, "mode '", s, "' is unknown, expected ", estimate_allowed ? "'estimate', " : "", "'measure' or 'exhaustive'");
+}
+
+int checked_threads(int n, const char* function) {
+    if (n < 1 || n > 4096) fail(function, "num_threads must be between 1 and 4096, got ", n);
+    return n;
+}
+
+py::tuple sizes(const ConvDesc& d, std::int64_t Axis::*field) { return py::make_tuple(d.d().*field, d.h().*field, d.w().*field); }
+
+py::dict parse_descriptor(const std::string& text) {
+    const ConvDesc d = ConvDesc::parse(text);
+    py::dict r;
+    r["descriptor"] = d.text();
+    r["direction"] = name(d.direction);
+    r["dtype"] = dtype_name(d.src);
+    r["mb"] = d.mb;
+    r["g"] = d.g;
+    r["ic"] = d.ic;
+    r["oc"] = d.oc;
+    r["input"] = sizes(d, &Axis::in);
+    r["output"] = sizes(d, &Axis::out);
+    r["kernel"] = sizes(d, &Axis::kernel);
+    r["stride"] = sizes(d, &Axis::stride);
+    r["dilation"] = sizes(d, &Axis::dilation);
+    r["pad_begin"] = sizes(d, &Axis::pad_begin);
+    r["pad_end"] = sizes(d, &Axis::pad_end);
+    r["padding_mode"] = py::make_tuple(name(d.d().mode), name(d.h().mode), name(d.w().mode));
+    r["src_order"] = name(d.src_order);
+    r["dst_order"] = name(d.dst_order);
+    r["accuracy"] = name(d.accuracy);
+    r["weights"] = d.weights == Weights::constant ? "const" : "fresh";
+    r["epilogue"] = epilogue_text(d.epilogue);
+    r["macs"] = d.macs();
+    r["flops"] = d.flops();
+    const double elements = double(d.mb) * (double(d.ic) * double(d.in_pixels()) + double(d.oc) * double(d.out_pixels())) +
+                            double(d.oc) * double(d.icg()) * double(d.taps());
+    r["bytes"] = elements * double(item_size(d.src));
+    return r;
+}
+
+ChoiceOptions options(int threads, const char* function) {
+    ChoiceOptions o;
+    o.threads = checked_threads(threads, function);
+    o.reproducible = reproducible();
+    o.function = function;
+    return o;
+}
+
+py::list explain_rows(const std::string& text, int threads) {
+    const ConvDesc d = ConvDesc::parse(text);
+    py::list rows;
+    for (const Explanation& e : explain(d, current_isa(), options(threads, "explain"))) {
+        py::dict row;
+        const bool accepts = e.refusal.empty();
+        row["algorithm"] = e.algorithm->name;
+        row["refusal"] = accepts ? py::object(py::none()) : py::object(py::str(e.refusal));
+        row["parameters"] = accepts ? py::object(py::str(params_text(*e.algorithm, e.estimate.params))) : py::object(py::none());
+        row["estimate"] = accepts && e.estimate.seconds > 0 ? py::object(py::float_(e.estimate.seconds)) : py::object(py::none());
+        row["measured"] = e.measured > 0 ? py::object(py::float_(e.measured)) : py::object(py::none());
+        row["picked"] = e.picked;
+        row["source"] = e.source;
+        rows.append(row);
+    }
+    return rows;
+}
+
+std::vector<std::tuple<std::string, std::string, double>> candidate_rows(const std::string& text, int threads, const std::string& rigor) {
+    const ConvDesc d = ConvDesc::parse(text);
+    const Isa& isa = current_isa();
+    checked_threads(threads, "candidates");
+    const Rigor r = parse_rigor(rigor, "candidates", false);
+    std::vector<std::tuple<std::string, std::string, double>> rows;
+    for (const Algorithm* a : algorithms()) {
+        if (std::string(a->name) == "reference" || d.empty() || !a->refuse(d, isa).empty()) continue;
+        for (const Params& p : a->candidates(d, isa, threads, r))
+            rows.emplace_back(a->name, params_text(*a, p), a->estimate(d, isa, p, threads, current_machine()));
+    }
+    std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return std::get<2>(a) < std::get<2>(b); });
+    return rows;
+}
+
+// A measurement with the names of algorithm and parameters looked up.
+class PyMeasurement {
+public:
+    PyMeasurement(const std::string& text, int threads)
+        : desc_(ConvDesc::parse(text)), threads_(checked_threads(threads, "Measurement")), measurement_(desc_, threads_) {}
+
+    double run(const std::string& algorithm, const std::string& parameters, double seconds) {
+        const auto [a, p] = find(algorithm, parameters);
+        const py::gil_scoped_release released;
+        return measurement_.run(*a, p, seconds);
+    }
+    std::pair<double, double> error(const std::string& algorithm, const std::string& parameters) {
+        const auto [a, p] = find(algorithm, parameters);
+        const py::gil_scoped_release released;
+        return measurement_.error(*a, p);
+    }
+
+private:
+    std::pair<const Algorithm*, Params> find(const std::string& name, const std::string& parameters) const {
+        const Algorithm* a = find_algorithm(name);
+        if (!a) fail("Measurement", "algorithm '", name, "' is unknown");
+        const std::string reason = a->refuse(desc_, current_isa());
+        if (!reason.empty()) fail("Measurement", name, " ", reason);
+        for (Rigor r : {Rigor::measure, Rigor::exhaustive})
+            for (const Params& p : a->candidates(desc_, current_isa(), threads_, r))
+                if (params_text(*a, p) == parameters) return {a, p};
+        fail("Measurement", "'", parameters, "' is not among the candidates of ", name);
+    }
+
+    ConvDesc desc_;
+    int threads_;
+    Measurement measurement_;
+};
+
+py::dict entry_dict(const WisdomEntry& e) {
+    py::dict d;
+    d["descriptor"] = e.descriptor;
+    d["isa"] = e.isa;
+    d["threads"] = e.threads;
+    d["algorithm"] = e.algorithm;
+    d["revision"] = e.revision;
+    d["parameters"] = e.parameters;
+    d["seconds"] = e.seconds;
+    d["rigor"] = rigor_name(e.rigor);
+    d["time"] = e.time;
+    return d;
+}
+
+// Throws on anything that isn't of the expected type; the caller counts that as a rejected entry.
+WisdomEntry read_entry(const py::dict& d) {
+    WisdomEntry e;
+    e.descriptor = py::cast<std::string>(d["descriptor"]);
+    e.isa = py::cast<std::string>(d["isa"]);
+    e.threads = py::cast<int>(d["threads"]);
+    e.algorithm = py::cast<std::string>(d["algorithm"]);
+    e.revision = py::cast<int>(d["revision"]);
+    e.parameters = py::cast<std::string>(d["parameters"]);
+    e.seconds = py::cast<double>(d["seconds"]);
+    e.rigor = parse_rigor(py::cast<std::string>(d["rigor"]), "wisdom", false);
+    e.time = py::cast<double>(d["time"]);
+    return e;
+}
+
+std::pair<int, int> wisdom_update(const py::sequence& rows) {
+    std::vector<WisdomEntry> entries;
+    int unreadable = 0;
+    for (const py::handle& row : rows) {
+        try {
+            entries.push_back(read_entry(py::cast<py::dict>(row)));
+        } catch (const std::exception&) {
+            ++unreadable;
+        }
+    }
+    const wisdom::Update u = wisdom::update(entries);
+    return {u.accepted, u.rejected + unreadable};
+}
+
+void warn(const std::string& text) {
+    if (PyErr_WarnEx(PyExc_RuntimeWarning, text.c_str(), 1) != 0) {
+        // Warnings turned into errors must not turn a convolution into one.
+        PyErr_WriteUnraisable(nullptr);
+    }
+}
+
+// Whatever happens in a hook, the call that needed the plan goes on with what is known.
+void guarded(const char* what, const std::function<void()>& call) {
+    try {
+        call();
+    } catch (py::error_already_set& e) {
+        if (e.matches(PyExc_KeyboardInterrupt)) throw;
+        const std::string text = e.what();
+        e.restore();
+        PyErr_Clear();
+        warn(std::string("npconv: ") + what + " failed: " + text);
+    }
+}
+
+void set_wisdom_loader(const py::object& loader) {
+    if (loader.is_none()) return wisdom::set_loader(nullptr);
+    // Kept for the life of the process: it may be called while the interpreter winds down.
+    PyObject* const kept = loader.inc_ref().ptr();
+    wisdom::set_loader([kept] {
+        const py::gil_scoped_acquire gil;
+        guarded("loading the wisdom", [&] { py::reinterpret_borrow<py::object>(kept)(); });
+    });
+}
+
+void set_tuner_hook(const py::object& tuner) {
+    if (tuner.is_none()) return set_tuner(nullptr);
+    PyObject* const kept = tuner.inc_ref().ptr();
+    set_tuner([kept](const ConvDesc& d, int threads, Rigor r) {
+        const py::gil_scoped_acquire gil;
+        guarded("tuning", [&] { py::reinterpret_borrow<py::object>(kept)(d.text(), threads, rigor_name(r)); });
+    });
+}
+
+void register_wisdom(py::module_& m) {
+    m.def("wisdom_entries", [] {
+        py::list rows;
+        for (const WisdomEntry& e : wisdom::entries()) rows.append(entry_dict(e));
+        return rows;
+    });
+    m.def("wisdom_update", &wisdom_update, py::arg("entries"), py::pos_only());
+    m.def("wisdom_clear", &wisdom::clear);
+    m.def("wisdom_forget", [](const std::string& d) { return wisdom::forget(ConvDesc::parse(d).key()); }, py::arg("descriptor"), py::pos_only());
+    m.def("wisdom_key", [](const std::string& d) { return ConvDesc::parse(d).key(); }, py::arg("descriptor"), py::pos_only());
+    m.def("set_wisdom_loader", &set_wisdom_loader, py::arg("loader"), py::pos_only());
+    m.def("set_tuner", &set_tuner_hook, py::arg("tuner"), py::pos_only());
+}
+
+}  // namespace
+
+void register_tuner(py::module_& m) {
+    m.def("parse_descriptor", &parse_descriptor, py::arg("text"), py::pos_only());
+    m.def("explain", &explain_rows, py::arg("descriptor"), py::arg("num_threads"), py::pos_only());
+    m.def("candidates", &candidate_rows, py::arg("descriptor"), py::arg("num_threads"), py::arg("rigor"), py::pos_only());
+    m.def("algorithms", [] {
+        py::list l;
+        for (const Algorithm* a : algorithms()) l.append(a->name);
+        return l;
+    });
+    m.def("algorithm_revision", [](const std::string& name) {
+        const Algorithm* a = find_algorithm(name);
+        if (!a) fail("algorithm_revision", "algorithm '", name, "' is unknown");
+        return a->revision;
+    }, py::arg("name"), py::pos_only());
+    m.def("set_tuning", [](const std::string& mode, const py::object& limit) {
+        const Rigor r = parse_rigor(mode, "tuning", true);
+        const double seconds = limit.is_none() ? 0 : parse_real(limit, "tuning", "time_limit");
+        if (!limit.is_none() && !(seconds > 0)) fail("tuning", "time_limit must be positive, got ", seconds);
+        set_tuning(r);
+        time_limit = seconds;
+    }, py::arg("mode"), py::arg("time_limit"), py::pos_only());
+    m.def("get_tuning", [] {
+        return py::make_tuple(rigor_name(tuning()), time_limit > 0 ? py::object(py::float_(time_limit)) : py::object(py::none()));
+    });
+    py::class_<PyMeasurement>(m, "Measurement", py::is_final())
+        .def(py::init<const std::string&, int>(), py::arg("descriptor"), py::arg("num_threads"), py::pos_only())
+        .def("run", &PyMeasurement::run, py::arg("algorithm"), py::arg("parameters"), py::arg("seconds"), py::pos_only())
+        .def("error", &PyMeasurement::error, py::arg("algorithm"), py::arg("parameters"), py::pos_only());
+    register_wisdom(m);
+}
+
+}  // namespace npconv::bindings

@@ -1,0 +1,379 @@
+// The fused execution: for a block of tiles, padded rows -> slab [row][column][L channels] -> input transform -> V ->
+// points GEMM -> M -> inverse transform -> slab -> epilogue and store. V and M of a block stay in the caches (64
+// channels, 14 tiles of F(4x4): 130 KB each); no copy of the image is ever made.
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "algorithms/algorithm.hpp"
+#include "algorithms/repair/repair.hpp"
+#include "algorithms/winograd/kernel.hpp"
+#include "algorithms/winograd/winograd.hpp"
+#include "core/index_map.hpp"
+#include "gemm/points.hpp"
+#include "strip/strip.hpp"
+#include "threading/parallel_for.hpp"
+
+namespace npconv {
+namespace {
+
+const WinogradKernels& winograd_kernels(const Isa& isa) {
+    static const WinogradKernels* const table[] = {
+#define NPCONV_ISA(n) &n::winograd_kernels,
+#include "isa/list.inc"
+    };
+    return *table[isa.level];
+}
+
+// Source indices of the rows or columns that `tiles` tiles read. Positions behind the last output's window repeat the
+// last one, so that what lies there (cropped data, say) can't add to the rounding errors of outputs that exist.
+AxisMap tile_map(const Axis& axis, std::int64_t tiles, int m) {
+    const std::int64_t used = axis.out + 2;
+    AxisMap map = axis_map(axis, -axis.pad_begin, used);
+    map.index.resize(static_cast<std::size_t>(std::max(used, tiles * m + 2)), map.index.back());
+    return map;
+}
+
+constexpr std::int64_t filter_channels = 128;  // input channels of one packing task
+constexpr std::int64_t line = 64;
+
+// Hands out 64-byte aligned pieces of the workspace; with a null base it only counts.
+class Pieces {
+public:
+    explicit Pieces(void* base) : base_(static_cast<char*>(base)) {}
+    template <class T> T* take(std::int64_t count) {
+        T* p = reinterpret_cast<T*>(base_ ? base_ + used_ : nullptr);
+        used_ += (count * static_cast<std::int64_t>(sizeof(T)) + line - 1) / line * line;
+        return p;
+    }
+    std::int64_t used() const { return used_; }
+
+private:
+    char* base_;
+    std::int64_t used_ = 0;
+};
+
+template <class T> class WinogradPlan final : public Plan {
+public:
+    WinogradPlan(const ConvDesc& d, const Algorithm& a, const Isa& i, const Params& p)
+        : Plan(d, a, i, p),
+          split_(WinogradParams(p).split),
+          grid_(d, WinogradParams(p)),
+          lanes_(i.vector_bytes / static_cast<std::int64_t>(sizeof(T))),
+          layout_(i, d.src, grid_.points, winograd_inner(d, lanes_), d.ocg()),
+          channel_vectors_((d.icg() + lanes_ - 1) / lanes_),
+          rows_(tile_map(d.h(), grid_.tile_rows, grid_.m)),
+          columns_(tile_map(d.w(), grid_.tile_cols, grid_.m)),
+          kernels_(winograd_kernels(i).of<T>()),
+          strip_(strip_kernels(i).of<T>()),
+          gemm_(points_kernels(i).of<T>()) {}
+
+    std::size_t packed_bytes() const override {
+        return static_cast<std::size_t>(desc.g * layout_.u_size()) * sizeof(T);
+    }
+    void pack(const Tensor& wei, void* packed, int threads) const noexcept override;
+    std::size_t workspace_bytes(std::int64_t mb, int threads) const override {
+        Workspace w;
+        return static_cast<std::size_t>(w.lay_out(*this, nullptr, mb, threads));
+    }
+    void execute(const ConvArgs& args) const noexcept override;
+
+private:
+    // Transformed data of a block, and one worker's scratch memory.
+    struct Domain {
+        T *v, *m;
+    };
+    struct Scratch {
+        T* slab;
+        std::int64_t* row_offset;
+        std::uint8_t* nonfinite;
+    };
+    struct Workspace {
+        Domain domain;
+        Scratch scratch;
+        std::int64_t domain_bytes, scratch_bytes;
+        std::int64_t lay_out(const WinogradPlan& plan, void* memory, std::int64_t mb, int threads);
+        Domain domain_of(int worker) const { return {shift(domain.v, worker, domain_bytes), shift(domain.m, worker, domain_bytes)}; }
+        Scratch scratch_of(int worker) const {
+            return {shift(scratch.slab, worker, scratch_bytes), shift(scratch.row_offset, worker, scratch_bytes),
+                    shift(scratch.nonfinite, worker, scratch_bytes)};
+        }
+        template <class U> static U* shift(U* p, int worker, std::int64_t bytes) {
+            return reinterpret_cast<U*>(reinterpret_cast<char*>(p) + worker * bytes);
+        }
+    };
+    struct Block {
+        std::int64_t group, image, images, row, rows, col, cols;  // in tiles
+        std::int64_t tiles() const { return images * rows * cols; }
+    };
+
+    int workers(std::int64_t mb, int threads) const {
+        const std::int64_t tasks = split_ ? threads : desc.g * grid_.blocks(mb);
+        return static_cast<int>(std::clamp<std::int64_t>(threads, 1, std::max<std::int64_t>(tasks, 1)));
+    }
+    std::int64_t input_vectors() const { return desc.d().kernel * channel_vectors_; }
+    Block block(std::int64_t index, std::int64_t mb) const;
+    void transform_input(const ConvArgs&, const Block&, std::int64_t image, std::int64_t vector, T* v,
+                         const Scratch&) const noexcept;
+    void multiply(const ConvArgs&, const Block&, const Domain&, std::int64_t point_begin, std::int64_t point_end,
+                  std::int64_t panel_begin, std::int64_t panel_end) const noexcept;
+    void transform_output(const ConvArgs&, const EpilogueArgs<T>&, const Block&, std::int64_t image, std::int64_t vector,
+                          const T* m, const Scratch&) const noexcept;
+    void repair_row(const ConvArgs&, OutputBox box, std::int64_t tiles, const Scratch&, std::int64_t pitch) const noexcept;
+    void store_row(const ConvArgs&, const EpilogueArgs<T>&, const OutputBox&, const T* slab, std::int64_t pitch) const noexcept;
+    void execute_blocks(const ConvArgs&, const Workspace&) const noexcept;
+    void execute_phases(const ConvArgs&, const Workspace&) const noexcept;
+
+    const int split_;
+    const WinogradGrid grid_;
+    const std::int64_t lanes_;
+    const PointsLayout layout_;
+    const std::int64_t channel_vectors_;  // of one group's input
+    const AxisMap rows_, columns_;
+    const WinogradKernelsOf<T>& kernels_;
+    const StripKernelsOf<T>& strip_;
+    const PointsRun<T> gemm_;
+};
+
+template <class T>
+std::int64_t WinogradPlan<T>::Workspace::lay_out(const WinogradPlan& plan, void* memory, std::int64_t mb, int threads) {
+    const WinogradGrid& grid = plan.grid_;
+    const std::int64_t L = plan.lanes_, tiles = grid.block_tiles(mb), m = grid.m;
+    const std::int64_t in_slab = (grid.block_rows * m + 2) * (grid.block_cols * m + 2) * L;
+    const std::int64_t out_slab = (m * grid.block_cols * m + L) * L;  // stores read whole squares behind the last column
+    const int workers = plan.workers(mb, threads);
+    Pieces pieces(memory);
+    domain.v = pieces.take<T>(grid.points * plan.layout_.v_point(tiles));
+    domain.m = pieces.take<T>(grid.points * plan.layout_.m_point(tiles));
+    domain_bytes = pieces.used();
+    pieces.take<char>(plan.split_ ? 0 : (workers - 1) * domain_bytes);
+    const std::int64_t begin = pieces.used();
+    scratch.slab = pieces.take<T>(std::max(in_slab, out_slab));
+    scratch.row_offset = pieces.take<std::int64_t>(grid.block_rows * m + 2);
+    scratch.nonfinite = pieces.take<std::uint8_t>(grid.block_cols);
+    scratch_bytes = pieces.used() - begin;
+    pieces.take<char>((workers - 1) * scratch_bytes);
+    return pieces.used();
+}
+
+template <class T> void WinogradPlan<T>::pack(const Tensor& wei, void* packed, int threads) const noexcept {
+    std::int64_t offset[9];
+    for (int t = 0; t < 9; ++t) offset[t] = t / 3 * wei.stride[3] + t % 3 * wei.stride[4];
+    const auto kernel = kernels_.filter[grid_.m == 4];
+    const std::int64_t pieces = (desc.icg() + filter_channels - 1) / filter_channels, kd = desc.d().kernel;
+    const std::int64_t padded = kd == 1 ? desc.icg() : channel_vectors_ * lanes_;
+    auto task = [&](std::int64_t i, int) {
+        const std::int64_t piece = i % pieces, depth = i / pieces % kd, vector = i / (pieces * kd) % layout_.oc_vectors;
+        const std::int64_t group = i / (pieces * kd * layout_.oc_vectors), ic = piece * filter_channels;
+        const std::int64_t step = layout_.u_step(vector), count = std::min(filter_channels, desc.icg() - ic);
+        const std::int64_t oc = group * desc.ocg() + vector * lanes_, channels = std::min(lanes_, desc.ocg() - vector * lanes_);
+        T* u = static_cast<T*>(packed) + group * layout_.u_size() + layout_.u_offset(vector, depth * padded + ic);
+        kernel(wei.at<T>(oc, ic) + depth * wei.stride[2], wei.stride[0], wei.stride[1], offset, count, channels, u,
+               layout_.u_point, step);
+        if (ic + count < desc.icg()) return;
+        for (std::int64_t p = 0; p < grid_.points; ++p)  // channels that only fill up a vector
+            for (std::int64_t c = count; c < padded - ic; ++c)
+                std::fill_n(u + p * layout_.u_point + c * step, lanes_, T(0));
+    };
+    parallel_for(desc.g * layout_.oc_vectors * kd * pieces, threads, task);
+}
+
+template <class T> typename WinogradPlan<T>::Block WinogradPlan<T>::block(std::int64_t index, std::int64_t mb) const {
+    const std::int64_t images = grid_.images(mb), most = grid_.images_of_block(mb), image_blocks = (images + most - 1) / most;
+    Block b;
+    b.col = index % grid_.col_blocks * grid_.block_cols;
+    index /= grid_.col_blocks;
+    b.row = index % grid_.row_blocks * grid_.block_rows;
+    index /= grid_.row_blocks;
+    b.image = index % image_blocks * most;
+    b.group = index / image_blocks;
+    b.cols = std::min(grid_.block_cols, grid_.tile_cols - b.col);
+    b.rows = std::min(grid_.block_rows, grid_.tile_rows - b.row);
+    b.images = std::min(most, images - b.image);
+    return b;
+}
+
+template <class T>
+void WinogradPlan<T>::transform_input(const ConvArgs& args, const Block& b, std::int64_t image, std::int64_t vector, T* v,
+                                      const Scratch& scratch) const noexcept {
+    const std::int64_t od = desc.d().out, n = (b.image + image) / od, z = (b.image + image) % od;
+    const std::int64_t kd = vector / channel_vectors_, c = vector % channel_vectors_ * lanes_;
+    const Axis& d = desc.d();
+    const std::int64_t depth = map_index(d.mode, z * d.stride + kd * d.dilation - d.pad_begin, d.in);
+    const std::int64_t rows = b.rows * grid_.m + 2, row0 = b.row * grid_.m, col0 = b.col * grid_.m;
+    for (std::int64_t r = 0; r < rows; ++r) {
+        const std::int32_t h = rows_.index[static_cast<std::size_t>(row0 + r)];
+        scratch.row_offset[r] = depth < 0 || h < 0 ? constant_row : depth * args.src.stride[2] + h * args.src.stride[3];
+    }
+    StripSource<T> s;
+    s.image = args.src.at<T>(n, b.group * desc.icg() + c);
+    s.channel_stride = args.src.stride[1];
+    s.column_stride = args.src.stride[4];
+    s.row_offset = scratch.row_offset;
+    s.rows = rows;
+    s.column = columns_.index.data() + col0;
+    s.columns = b.cols * grid_.m + 2;
+    s.interior_lo = std::clamp<std::int64_t>(columns_.interior_lo - col0, 0, s.columns);
+    s.interior_hi = std::clamp<std::int64_t>(columns_.interior_hi - col0, s.interior_lo, s.columns);
+    s.value = static_cast<T>(args.padding_value);
+    strip_.lanes(s, std::min(lanes_, desc.icg() - c), scratch.slab);
+
+    const auto kernel = kernels_.input[grid_.m == 4];
+    const std::int64_t pitch = s.columns * lanes_, v_point = layout_.v_point(b.tiles());
+    for (std::int64_t r = 0; r < b.rows; ++r) {
+        const std::int64_t tile = (image * b.rows + r) * b.cols;
+        kernel(scratch.slab + r * grid_.m * pitch, pitch, b.cols, v + (vector * b.tiles() + tile) * lanes_, v_point);
+    }
+}
+
+template <class T>
+void WinogradPlan<T>::multiply(const ConvArgs& args, const Block& b, const Domain& domain, std::int64_t point_begin,
+                               std::int64_t point_end, std::int64_t panel_begin, std::int64_t panel_end) const noexcept {
+    PointsGemm<T> g;
+    g.v = domain.v;
+    g.u = static_cast<const T*>(args.packed) + b.group * layout_.u_size();
+    g.m = domain.m;
+    g.tiles = b.tiles();
+    g.v_point = layout_.v_point(g.tiles);
+    g.u_point = layout_.u_point;
+    g.m_point = layout_.m_point(g.tiles);
+    g.ic = layout_.ic;
+    g.oc_vectors = layout_.oc_vectors;
+    gemm_(g, point_begin, point_end, panel_begin, panel_end);
+}
+
+template <class T>
+void WinogradPlan<T>::transform_output(const ConvArgs& args, const EpilogueArgs<T>& epilogue, const Block& b,
+                                       std::int64_t image, std::int64_t vector, const T* m,
+                                       const Scratch& scratch) const noexcept {
+    const auto kernel = kernels_.output[grid_.m == 4];
+    const std::int64_t m_point = layout_.m_point(b.tiles()), pitch = b.cols * grid_.m * lanes_;
+    OutputBox box;
+    box.n = (b.image + image) / desc.d().out;
+    box.od = (b.image + image) % desc.d().out;
+    box.oc = b.group * desc.ocg() + vector * lanes_;
+    box.ocs = std::min(lanes_, desc.ocg() - vector * lanes_);
+    box.ow = b.col * grid_.m;
+    box.ows = std::min(b.cols * grid_.m, desc.w().out - box.ow);
+    for (std::int64_t r = 0; r < b.rows; ++r) {
+        const std::int64_t tile = (image * b.rows + r) * b.cols;
+        box.oh = (b.row + r) * grid_.m;
+        box.ohs = std::min<std::int64_t>(grid_.m, desc.h().out - box.oh);
+        if (kernel(m + (vector * b.tiles() + tile) * lanes_, m_point, b.cols, scratch.slab, pitch, scratch.nonfinite))
+            repair_row(args, box, b.cols, scratch, pitch);
+        store_row(args, epilogue, box, scratch.slab, pitch);
+    }
+}
+
+// Recomputes the tiles of a row that are marked, neighbours together.
+template <class T>
+void WinogradPlan<T>::repair_row(const ConvArgs& args, OutputBox box, std::int64_t tiles, const Scratch& scratch,
+                                 std::int64_t pitch) const noexcept {
+    const std::int64_t begin = box.ow, end = box.ow + box.ows;
+    BoxStrides stride;
+    stride.oc = 1;
+    stride.oh = pitch;
+    stride.ow = lanes_;
+    for (std::int64_t t = 0; t < tiles; ++t) {
+        if (!scratch.nonfinite[t]) continue;
+        std::int64_t last = t;
+        while (last + 1 < tiles && scratch.nonfinite[last + 1]) ++last;
+        box.ow = begin + t * grid_.m;
+        box.ows = std::min(begin + (last + 1) * grid_.m, end) - box.ow;
+        repair(desc, args, box, scratch.slab + t * grid_.m * lanes_, stride);
+        t = last;
+    }
+}
+
+template <class T>
+void WinogradPlan<T>::store_row(const ConvArgs& args, const EpilogueArgs<T>& epilogue, const OutputBox& box, const T* slab,
+                                std::int64_t pitch) const noexcept {
+    WinogradStore<T> s;
+    s.slab = slab;
+    s.pitch = pitch;
+    s.rows = box.ohs;
+    s.columns = box.ows;
+    s.channels = box.ocs;
+    s.oc = box.oc;
+    const std::int64_t* d = args.dst.stride;
+    s.dst = args.dst.at<T>(box.n, box.oc) + box.od * d[2] + box.oh * d[3] + box.ow * d[4];
+    s.channel_stride = d[1];
+    s.row_stride = d[3];
+    s.column_stride = d[4];
+    s.epilogue = epilogue;
+    s.residual = nullptr;
+    if (epilogue.residual_kind != Residual::none) {
+        const std::int64_t* r = epilogue.residual_stride;
+        s.residual = epilogue.residual + box.n * r[0] + box.oc * r[1] + box.od * r[2] + box.oh * r[3] + box.ow * r[4];
+        s.residual_channel = r[1];
+        s.residual_row = r[3];
+        s.residual_column = r[4];
+    }
+    (desc.dst_order == Order::nhwc ? kernels_.lanes : kernels_.planar)(s);
+}
+
+template <class T> void WinogradPlan<T>::execute_blocks(const ConvArgs& args, const Workspace& workspace) const noexcept {
+    const std::int64_t mb = args.src.size[0];
+    const EpilogueArgs<T> epilogue = epilogue_args<T>(desc, args);
+    auto whole_block = [&](std::int64_t index, int worker) {
+        const Block b = block(index, mb);
+        const Domain domain = workspace.domain_of(worker);
+        const Scratch scratch = workspace.scratch_of(worker);
+        for (std::int64_t c = 0; c < input_vectors(); ++c)
+            for (std::int64_t i = 0; i < b.images; ++i) transform_input(args, b, i, c, domain.v, scratch);
+        multiply(args, b, domain, 0, grid_.points, 0, layout_.panels);
+        for (std::int64_t c = 0; c < layout_.oc_vectors; ++c)
+            for (std::int64_t i = 0; i < b.images; ++i) transform_output(args, epilogue, b, i, c, domain.m, scratch);
+    };
+    parallel_for(desc.g * grid_.blocks(mb), args.threads, whole_block);
+}
+
+template <class T> void WinogradPlan<T>::execute_phases(const ConvArgs& args, const Workspace& workspace) const noexcept {
+    const std::int64_t mb = args.src.size[0], images = grid_.images_of_block(mb);
+    const EpilogueArgs<T> epilogue = epilogue_args<T>(desc, args);
+    // A point is the natural task of the GEMM; with many workers its panels are shared out too.
+    const std::int64_t wanted = 4 * static_cast<std::int64_t>(args.threads);
+    const std::int64_t pieces = std::clamp<std::int64_t>((wanted + grid_.points - 1) / grid_.points, 1, layout_.panels);
+    std::int64_t round = 0;
+    auto input = [&](std::int64_t task, int worker) {
+        const Block b = block(round, mb);
+        if (task % images < b.images)
+            transform_input(args, b, task % images, task / images, workspace.domain.v, workspace.scratch_of(worker));
+    };
+    auto product = [&](std::int64_t task, int) {
+        const std::int64_t point = task / pieces, piece = task % pieces;
+        multiply(args, block(round, mb), workspace.domain, point, point + 1, layout_.panels * piece / pieces,
+                 layout_.panels * (piece + 1) / pieces);
+    };
+    auto output = [&](std::int64_t task, int worker) {
+        const Block b = block(round, mb);
+        if (task % images < b.images)
+            transform_output(args, epilogue, b, task % images, task / images, workspace.domain.m,
+                             workspace.scratch_of(worker));
+    };
+    parallel_phases(args.threads,
+                    {{input_vectors() * images, input}, {grid_.points * pieces, product}, {layout_.oc_vectors * images, output}},
+                    desc.g * grid_.blocks(mb), &round);
+}
+
+template <class T> void WinogradPlan<T>::execute(const ConvArgs& args) const noexcept {
+    if (args.src.size[0] <= 0) return;
+    Workspace workspace;
+    workspace.lay_out(*this, args.workspace, args.src.size[0], args.threads);
+    const FlushSubnormals flush(desc.accuracy != Accuracy::strict);
+    if (split_)
+        execute_phases(args, workspace);
+    else
+        execute_blocks(args, workspace);
+}
+
+}  // namespace
+
+extern const Algorithm winograd_algorithm;
+
+std::unique_ptr<Plan> make_winograd_plan(const ConvDesc& d, const Isa& isa, const Params& p) {
+    if (d.src == DType::f64) return std::make_unique<WinogradPlan<double>>(d, winograd_algorithm, isa, p);
+    return std::make_unique<WinogradPlan<float>>(d, winograd_algorithm, isa, p);
+}
+
+}  // namespace npconv

@@ -1,0 +1,148 @@
+#include "algorithms/winograd/winograd.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "algorithms/algorithm.hpp"
+#include "gemm/points.hpp"
+
+namespace npconv {
+
+WinogradGrid::WinogradGrid(const ConvDesc& d, const WinogradParams& p) : m(p.m), a(p.m + 2), points(a * a) {
+    const auto up = [](std::int64_t n, std::int64_t k) { return (n + k - 1) / k; };
+    tile_rows = std::max<std::int64_t>(1, up(d.h().out, m));
+    tile_cols = std::max<std::int64_t>(1, up(d.w().out, m));
+    if (tile_cols >= p.tiles) {  // parts of one tile row, of equal length
+        block_rows = 1;
+        block_cols = up(tile_cols, up(tile_cols, p.tiles));
+    } else {  // whole tile rows
+        block_cols = tile_cols;
+        block_rows = std::clamp<std::int64_t>(p.tiles / tile_cols, 1, tile_rows);
+        block_rows = up(tile_rows, up(tile_rows, block_rows));
+    }
+    row_blocks = up(tile_rows, block_rows);
+    col_blocks = up(tile_cols, block_cols);
+    block_images = row_blocks * col_blocks == 1 ? std::max<std::int64_t>(1, p.tiles / (tile_rows * tile_cols)) : 1;
+    images_per_batch_entry = d.d().out;
+}
+
+std::int64_t WinogradGrid::images_of_block(std::int64_t mb) const {
+    return std::max<std::int64_t>(1, std::min(block_images, images(mb)));
+}
+
+std::int64_t WinogradGrid::blocks(std::int64_t mb) const {
+    const std::int64_t most = images_of_block(mb);
+    return (images(mb) + most - 1) / most * row_blocks * col_blocks;
+}
+
+std::int64_t winograd_inner(const ConvDesc& d, std::int64_t lanes) {
+    return d.d().kernel == 1 ? d.icg() : d.d().kernel * ((d.icg() + lanes - 1) / lanes * lanes);
+}
+
+namespace {
+
+std::string refuse(const ConvDesc& d, const Isa&) {
+    if (d.direction != Direction::fwd) return "computes forward convolutions only";
+    if (d.h().kernel != 3 || d.w().kernel != 3)
+        return "needs a 3x3 kernel, got " + std::to_string(d.h().kernel) + "x" + std::to_string(d.w().kernel);
+    if (d.h().stride != 1 || d.w().stride != 1) return "needs stride 1 along height and width";
+    if (d.h().dilation != 1 || d.w().dilation != 1) return "needs dilation 1 along height and width";
+    if (d.empty()) return "there is nothing to compute";
+    return "";
+}
+
+std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor) {
+    std::vector<int> tiles = isa.registers == 32 ? std::vector<int>{14, 28, 56} : std::vector<int>{12, 24, 48};
+    if (rigor == Rigor::exhaustive) tiles = isa.registers == 32 ? std::vector<int>{7, 14, 28, 42, 56, 84, 112}
+                                                                : std::vector<int>{6, 12, 24, 36, 48, 72, 96};
+    std::vector<Params> found;
+    for (int m : {2, 4}) {
+        if (m == 4 && d.accuracy == Accuracy::strict) continue;  // see the measured errors in accuracy.hpp's table
+        std::int64_t last[2] = {0, 0};
+        for (int t : tiles) {
+            const WinogradGrid grid(d, WinogradParams(Params{{m, t, 0}}));
+            const std::int64_t now[2] = {grid.block_tiles(d.mb), grid.blocks(d.mb)};
+            if (now[0] == last[0] && now[1] == last[1]) continue;  // cut alike
+            last[0] = now[0];
+            last[1] = now[1];
+            for (int split = 0; split < (threads > 1 ? 2 : 1); ++split) found.push_back(WinogradParams(Params{{m, t, split}}));
+        }
+    }
+    return found;
+}
+
+// Seconds of one block's three phases on one core.
+struct BlockCost {
+    double input, product, output;
+};
+
+// Transforms move their operands at a rate that changes little with shape and ISA (measured at 64 to 512 channels):
+// bytes of V written, and of M read, per second.
+constexpr double input_rate = 17e9, output_rate = 21e9;
+constexpr double gemm_efficiency = 0.93;
+
+// The filter as it streams past one core, per block: from L2 if it stays there beside V and M, from L3, or from memory.
+double filter_rate(double filter, double domain, const Machine& machine) {
+    if (filter + domain <= machine.l2_bytes) return machine.l2_bandwidth;
+    return filter <= machine.l3_bytes ? machine.l3_bandwidth : machine.dram_bandwidth;
+}
+
+BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid, const PointsLayout& layout,
+                     const Machine& machine) {
+    const double size = static_cast<double>(item_size(d.src)), lanes = static_cast<double>(layout.lanes);
+    const double blocks = static_cast<double>(grid.blocks(d.mb));
+    const double tiles = static_cast<double>(grid.images(d.mb) * grid.tile_rows * grid.tile_cols) / blocks;  // on average
+    const double micro = points_kernels(isa).micro_tiles, groups = std::ceil(tiles / micro);
+    const double points = grid.points, inner = static_cast<double>(layout.ic);
+    const double oc = static_cast<double>(layout.oc_vectors) * lanes;
+    const double v = points * tiles * std::ceil(inner / lanes) * lanes * size, m = points * tiles * oc * size;
+    // Two vectors of output channels times few tiles don't fill the FMA pipelines.
+    const double efficiency = gemm_efficiency * std::min(1.0, (tiles / groups + 1) * 2 / 10);
+    const double multiply = 2 * points * tiles * inner * oc / (machine.fma(d.src) * efficiency);
+    const double filter = static_cast<double>(layout.u_size()) * size;
+    const double stream = filter / filter_rate(filter, v + m, machine);
+    BlockCost c;
+    c.input = v / input_rate;
+    c.product = std::max(multiply, stream) + 0.3 * std::min(multiply, stream);
+    c.output = m / output_rate;
+    return c;
+}
+
+double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int threads, const Machine& machine) {
+    const WinogradParams p(params);
+    const WinogradGrid grid(d, p);
+    const std::int64_t lanes = isa.vector_bytes / static_cast<std::int64_t>(item_size(d.src));
+    const PointsLayout layout(isa, d.src, grid.points, winograd_inner(d, lanes), d.ocg());
+    const BlockCost c = block_cost(d, isa, grid, layout, machine);
+    const double blocks = static_cast<double>(d.g) * static_cast<double>(grid.blocks(d.mb));
+    const double size = static_cast<double>(item_size(d.src)), filter = static_cast<double>(d.g * layout.u_size()) * size;
+    double seconds = machine.call_overhead;
+    if (p.split == 0) {
+        seconds += std::ceil(blocks / threads) * (c.input + c.product + c.output);
+        if (threads > 1) seconds += machine.parallel_overhead;
+    } else {
+        const auto share = [&](double tasks) { return std::ceil(tasks / threads) / tasks; };
+        const double images = static_cast<double>(grid.images_of_block(d.mb));
+        const double in = share(static_cast<double>((layout.ic + lanes - 1) / lanes) * images);
+        const double out = share(static_cast<double>(layout.oc_vectors) * images);
+        seconds += blocks * (in * c.input + share(grid.points) * c.product + out * c.output + 1.5e-6 * std::min(threads, 2));
+        seconds += machine.parallel_overhead;
+    }
+    // In a network other layers' data have pushed large filters out of the caches by the next call.
+    const double total_rate = std::min(machine.dram_bandwidth * threads, machine.dram_total);
+    if (filter > machine.l2_bytes) seconds += 0.5 * filter / total_rate;
+    // Packing reads the weights, transforms and writes them: as the output transform, per byte written.
+    if (d.weights == Weights::fresh) seconds += filter / (output_rate * std::min<double>(threads, static_cast<double>(layout.oc_vectors * d.g)));
+    return seconds;
+}
+
+const char* const param_names[] = {"m", "tiles", "split", nullptr};
+
+}  // namespace
+
+extern const Algorithm winograd_algorithm;
+const Algorithm winograd_algorithm = {"winograd", 1, param_names, refuse, estimate, candidates, make_winograd_plan};
+
+}  // namespace npconv

@@ -1,0 +1,49 @@
+// The points GEMM: many small independent matrix products, one per point of a transform domain.
+//
+//   M[point][oc vector][tile][L] = sum over ic of V[point][ic / L][tile][L] * U[point][panel][ic][panel's vectors * L]
+//
+// L is the number of lanes of T, so V holds L neighbouring input channels per vector, U and M L neighbouring output
+// channels. A panel is `points_panel` = 2 vectors of output channels; the last panel of an odd number has one, and its
+// rows of U are one vector wide. The tile is where micro-kernels broadcast from: 14 x 2 accumulators with 32 registers,
+// 6 x 2 with 16, every remainder included.
+//
+// What the points are is the caller's business: a Winograd tile's (m+2)^2 products, the classes of a polyphase or
+// Toeplitz scheme, three real products per complex frequency. All points of a call have the same inner dimension;
+// schemes whose points differ in it (stride-2 polyphase: 4C, 2C and C) make one call per kind of point.
+//
+// The result for a tile depends neither on how many tiles there are nor on which points and panels a call covers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace npconv {
+
+constexpr int points_panel = 2;
+
+template <class T> struct PointsGemm {
+    const T* v;
+    const T* u;
+    T* m;
+    std::int64_t v_point, u_point, m_point;  // elements from one point to the next
+    std::int64_t ic;                         // inner dimension; lanes of V behind it are not read
+    std::int64_t oc_vectors;
+    std::int64_t tiles;  // computed, and the tile pitch inside v and m
+};
+
+template <class T> using PointsRun = void (*)(const PointsGemm<T>&, std::int64_t point_begin, std::int64_t point_end,
+                                              std::int64_t panel_begin, std::int64_t panel_end);
+
+struct PointsKernels {
+    PointsRun<float> f32;
+    PointsRun<double> f64;
+    int micro_tiles;  // tiles of the largest micro-kernel: multiples of it run best
+    template <class T> PointsRun<T> of() const {
+        if constexpr (sizeof(T) == 4) return f32; else return f64;
+    }
+};
+
+#define NPCONV_ISA(isa) namespace isa { extern const PointsKernels points_kernels; }
+#include "isa/list.inc"
+
+}  // namespace npconv

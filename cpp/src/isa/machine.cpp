@@ -1,0 +1,79 @@
+#include "isa/machine.hpp"
+
+#include <atomic>
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <mutex>
+
+#include "isa/isa.hpp"
+
+namespace npconv {
+namespace {
+
+struct Field {
+    const char* name;
+    double Machine::*value;
+};
+
+// What is measured and saved; cache capacities come from the operating system.
+constexpr Field fields[] = {
+    {"fma_f32", &Machine::fma_f32},
+    {"fma_f64", &Machine::fma_f64},
+    {"l2_bandwidth", &Machine::l2_bandwidth},
+    {"l3_bandwidth", &Machine::l3_bandwidth},
+    {"dram_bandwidth", &Machine::dram_bandwidth},
+    {"dram_total", &Machine::dram_total},
+    {"parallel_overhead", &Machine::parallel_overhead},
+};
+
+std::mutex mutex;
+std::atomic<const Machine*> measured{nullptr};
+
+}  // namespace
+
+double Machine::bandwidth(double bytes, int threads) const {
+    const double per_core = bytes / threads;
+    if (per_core <= l2_bytes) return l2_bandwidth * threads;
+    if (bytes <= l3_bytes) return l3_bandwidth * threads;
+    return std::min(dram_bandwidth * threads, dram_total);
+}
+
+Machine builtin_machine(const Isa& isa) {
+    // Of a Zen 4 core: one 512-bit or two 256-bit FMAs a cycle, half of that for the 128-bit level without FMA.
+    Machine m;
+    if (isa.vector_bytes == 16) m.fma_f32 /= 4;
+    m.fma_f64 = m.fma_f32 / 2;
+    return m;
+}
+
+const Machine& current_machine() {
+    if (const Machine* m = measured.load(std::memory_order_acquire)) return *m;
+    static const Machine start = [] {
+        Machine m = builtin_machine(current_isa());
+        m.l1_bytes = static_cast<double>(cpu_info().l1);
+        m.l2_bytes = static_cast<double>(cpu_info().l2);
+        m.l3_bytes = static_cast<double>(cpu_info().l3);
+        return m;
+    }();
+    return start;
+}
+
+std::map<std::string, double> machine_constants() {
+    std::map<std::string, double> constants;
+    for (const Field& f : fields) constants[f.name] = current_machine().*f.value;
+    return constants;
+}
+
+void set_machine_constants(const std::map<std::string, double>& constants) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    // Readers may hold the old one for the length of a plan search: a few dozen bytes a change are kept, never freed.
+    Machine* m = new Machine(current_machine());
+    for (const Field& f : fields) {
+        const auto found = constants.find(f.name);
+        if (found != constants.end() && std::isfinite(found->second) && found->second > 0) m->*f.value = found->second;
+    }
+    measured.store(m, std::memory_order_release);
+}
+
+}  // namespace npconv

@@ -1,0 +1,214 @@
+// Strip loaders: the only place where dense kernels meet borders. A row is split into left border, interior and right
+// border once; the interior is moved in whole vectors (plain copies, deinterleaving for two phases, in-register
+// transposes where the memory order of channels and columns changes), the few border columns go through the index table.
+#include "strip/kernel.hpp"
+
+#include "isa/this_isa.hpp"
+
+namespace npconv::NPCONV_THIS_ISA {
+namespace {
+
+template <class T> NPCONV_INLINE T element(const StripSource<T>& s, const T* row, std::int64_t column) {
+    const std::int32_t i = s.column[column];
+    return i < 0 ? s.value : row[i * s.column_stride];
+}
+
+template <class T> NPCONV_INLINE void fill(T* dst, std::int64_t n, T value) {
+    const Vec<T> v = set1(value);
+    std::int64_t i = 0;
+    for (; i + lanes<T> <= n; i += lanes<T>) store(dst + i, v);
+    store_partial(dst + i, v, n - i);
+}
+
+template <class T> NPCONV_INLINE void copy(const T* src, T* dst, std::int64_t n) {
+    std::int64_t i = 0;
+    for (; i + lanes<T> <= n; i += lanes<T>) store(dst + i, load(src + i));
+    store_partial(dst + i, load_partial(src + i, n - i), n - i);
+}
+
+// Columns [begin, end) of one channel's row, one by one.
+template <class T>
+NPCONV_INLINE void planar_columns(const StripSource<T>& s, const T* row, std::int64_t begin, std::int64_t end, int phases,
+                                  T* dst, std::int64_t phase_stride) {
+    std::int64_t p = begin % phases, q = begin / phases;
+    for (std::int64_t i = begin; i < end; ++i) {
+        dst[p * phase_stride + q] = element(s, row, i);
+        if (++p == phases) p = 0, ++q;
+    }
+}
+
+// The interior of a row with unit column stride.
+template <class T>
+NPCONV_INLINE void planar_interior(const StripSource<T>& s, const T* row, int phases, T* dst, std::int64_t phase_stride) {
+    constexpr int L = lanes<T>;
+    std::int64_t lo = s.interior_lo;
+    const std::int64_t hi = s.interior_hi;
+    if (lo >= hi) return;
+    const T* src = row + s.column[lo];
+    if (phases == 1) return copy(src, dst + lo, hi - lo);
+    if (phases == 2) {
+        if (lo & 1) {
+            dst[phase_stride + lo / 2] = *src++;
+            ++lo;
+        }
+        const std::int64_t n = hi - lo;
+        T *even = dst + lo / 2, *odd = even + phase_stride;
+        for (std::int64_t i = 0; i < n; i += 2 * L) {
+            Vec<T> e, o;
+            const std::int64_t left = n - i;
+            if (left >= 2 * L) {
+                deinterleave(load(src + i), load(src + i + L), e, o);
+                store(even + i / 2, e);
+                store(odd + i / 2, o);
+            } else {
+                deinterleave(load_partial(src + i, left), load_partial(src + i + L, left - L), e, o);
+                store_partial(even + i / 2, e, (left + 1) / 2);
+                store_partial(odd + i / 2, o, left / 2);
+            }
+        }
+        return;
+    }
+    for (int p = 0; p < phases; ++p) {
+        const std::int64_t first = lo + ((p - lo) % phases + phases) % phases;
+        T* d = dst + p * phase_stride + first / phases;
+        for (std::int64_t i = first - lo; i < hi - lo; i += phases) *d++ = src[i];
+    }
+}
+
+template <class T>
+NPCONV_INLINE void planar_row(const StripSource<T>& s, const T* row, int phases, T* dst, std::int64_t phase_stride) {
+    if (s.column_stride == 1) {
+        planar_columns(s, row, 0, s.interior_lo, phases, dst, phase_stride);
+        planar_interior(s, row, phases, dst, phase_stride);
+        planar_columns(s, row, s.interior_hi, s.columns, phases, dst, phase_stride);
+    } else {
+        planar_columns(s, row, 0, s.columns, phases, dst, phase_stride);
+    }
+}
+
+// `count` <= lanes neighbouring channels (dense in memory) of a row: blocks of lanes x lanes are transposed.
+template <class T>
+NPCONV_INLINE void planar_dense_channels(const StripSource<T>& s, const T* row, std::int64_t count, int phases, T* dst,
+                                         std::int64_t channel_stride, std::int64_t phase_stride) {
+    constexpr int L = lanes<T>;
+    for (std::int64_t c = 0; c < count; ++c) {
+        planar_columns(s, row + c, 0, s.interior_lo, phases, dst + c * channel_stride, phase_stride);
+        planar_columns(s, row + c, s.interior_hi, s.columns, phases, dst + c * channel_stride, phase_stride);
+    }
+    const std::int64_t lo = s.interior_lo, hi = s.interior_hi, step = phases * s.column_stride;
+    if (lo >= hi) return;
+    for (int p = 0; p < phases; ++p) {
+        const std::int64_t first = lo + ((p - lo) % phases + phases) % phases;
+        if (first >= hi) continue;
+        const std::int64_t n = (hi - first + phases - 1) / phases;
+        const T* src = row + s.column[first] * s.column_stride;
+        T* d = dst + p * phase_stride + first / phases;
+        for (std::int64_t i = 0; i < n; i += L) {
+            const std::int64_t m = n - i < L ? n - i : L;
+            Vec<T> r[L];
+            NPCONV_UNROLL for (int j = 0; j < L; ++j)
+                r[j] = j < m ? (count == L ? load(src + (i + j) * step) : load_partial(src + (i + j) * step, count))
+                             : set1(T(0));
+            transpose(r);
+            NPCONV_UNROLL for (int j = 0; j < L; ++j) {
+                if (j >= count) continue;
+                T* q = d + j * channel_stride + i;
+                if (m == L) store(q, r[j]); else store_partial(q, r[j], m);
+            }
+        }
+    }
+}
+
+template <class T>
+void planar(const StripSource<T>& s, std::int64_t channels, int phases, T* dst, std::int64_t channel_stride,
+            std::int64_t row_stride, std::int64_t phase_stride) {
+    constexpr int L = lanes<T>;
+    const bool dense_channels = s.channel_stride == 1 && s.column_stride != 1;
+    const std::int64_t group = dense_channels ? L : 1;
+    for (std::int64_t c = 0; c < channels; c += group) {
+        const std::int64_t count = channels - c < group ? channels - c : group;
+        for (std::int64_t r = 0; r < s.rows; ++r) {
+            T* d = dst + c * channel_stride + r * row_stride;
+            if (s.row_offset[r] == constant_row) {
+                for (std::int64_t k = 0; k < count; ++k)
+                    for (int p = 0; p < phases && p < s.columns; ++p)
+                        fill(d + k * channel_stride + p * phase_stride, (s.columns - p + phases - 1) / phases, s.value);
+                continue;
+            }
+            const T* row = s.image + c * s.channel_stride + s.row_offset[r];
+            if (dense_channels)
+                planar_dense_channels(s, row, count, phases, d, channel_stride, phase_stride);
+            else
+                planar_row(s, row, phases, d, phase_stride);
+        }
+    }
+}
+
+// Columns [begin, end) of all channels of a row, one by one.
+template <class T>
+NPCONV_INLINE void lanes_columns(const StripSource<T>& s, const T* row, std::int64_t channels, std::int64_t begin,
+                                 std::int64_t end, T* dst) {
+    constexpr int L = lanes<T>;
+    for (std::int64_t i = begin; i < end; ++i) {
+        T* d = dst + i * L;
+        for (std::int64_t c = 0; c < channels; ++c) d[c] = element(s, row + c * s.channel_stride, i);
+        for (std::int64_t c = channels; c < L; ++c) d[c] = T(0);
+    }
+}
+
+// The interior of a row with unit column stride: lanes x lanes transposes.
+template <class T>
+NPCONV_INLINE void lanes_transposed(const StripSource<T>& s, const T* row, std::int64_t channels, T* dst) {
+    constexpr int L = lanes<T>;
+    const std::int64_t lo = s.interior_lo, n = s.interior_hi - lo;
+    if (n <= 0) return;
+    const T* src = row + s.column[lo];
+    T* d = dst + lo * L;
+    for (std::int64_t i = 0; i < n; i += L) {
+        const std::int64_t m = n - i < L ? n - i : L;
+        Vec<T> r[L];
+        if (m == L) {
+            NPCONV_UNROLL for (int c = 0; c < L; ++c) r[c] = c < channels ? load(src + c * s.channel_stride + i) : set1(T(0));
+        } else {
+            NPCONV_UNROLL for (int c = 0; c < L; ++c)
+                r[c] = c < channels ? load_partial(src + c * s.channel_stride + i, m) : set1(T(0));
+        }
+        transpose(r);
+        NPCONV_UNROLL for (int j = 0; j < L; ++j)
+            if (j < m) store(d + (i + j) * L, r[j]);
+    }
+}
+
+template <class T> void lanes_loader(const StripSource<T>& s, std::int64_t channels, T* dst) {
+    constexpr int L = lanes<T>;
+    T constant[L];
+    for (int c = 0; c < L; ++c) constant[c] = c < channels ? s.value : T(0);
+    for (std::int64_t r = 0; r < s.rows; ++r) {
+        T* d = dst + r * s.columns * L;
+        if (s.row_offset[r] == constant_row) {
+            const Vec<T> v = load(constant);
+            for (std::int64_t i = 0; i < s.columns; ++i) store(d + i * L, v);
+            continue;
+        }
+        const T* row = s.image + s.row_offset[r];
+        if (s.column_stride == 1) {
+            lanes_columns(s, row, channels, 0, s.interior_lo, d);
+            lanes_transposed(s, row, channels, d);
+            lanes_columns(s, row, channels, s.interior_hi, s.columns, d);
+        } else if (s.channel_stride == 1) {
+            const Vec<T> v = load(constant);
+            for (std::int64_t i = 0; i < s.columns; ++i) {
+                const std::int32_t k = s.column[i];
+                store(d + i * L, k < 0 ? v : load_partial(row + k * s.column_stride, channels));
+            }
+        } else {
+            lanes_columns(s, row, channels, 0, s.columns, d);
+        }
+    }
+}
+
+}  // namespace
+
+extern const StripKernels strip_kernels = {{planar<float>, lanes_loader<float>}, {planar<double>, lanes_loader<double>}};
+
+}  // namespace npconv::NPCONV_THIS_ISA
