@@ -34,9 +34,9 @@ def convolve(problem: Problem, x: NDArray[Any], w: NDArray[Any], b: NDArray[Any]
     icg, ocg = problem.ic // g, problem.oc // g
     weight = w.astype(np.float64).reshape(g, ocg, icg, -1)
     total = np.zeros((problem.mb, g, ocg, points))
-    for tap, at in enumerate(product(*(range(k) for k in problem.axes(problem.kernel)))):
+    for tap, place in enumerate(product(*(range(k) for k in problem.axes(problem.kernel)))):
         where = tuple(
-            slice(at[i] * dilation[i], at[i] * dilation[i] + (output[i] - 1) * stride[i] + 1, stride[i])
+            slice(place[i] * dilation[i], place[i] * dilation[i] + (output[i] - 1) * stride[i] + 1, stride[i])
             for i in range(nd)
         )
         part = padded[(slice(None), slice(None), *where)].reshape(problem.mb, g, icg, points)
