@@ -1,6 +1,6 @@
 """How much slower the estimate's choice is than the best candidate, over the built-in shapes.
 
-    python bench/regret.py [resnet50 ...] [--threads 1 2] [--rounds 8] [--json out.json]
+    python bench/regret.py [resnet50 ...] [--threads 1 2] [--rounds 6] [--json out.json]
 
 All candidates that are not hopeless are timed in interleaved rounds. "Best" is picked on one half of the rounds and
 timed on the other (and the other way round), so that the winner of a noisy race does not count as better than it is.
@@ -24,7 +24,7 @@ from npconv import _npconv, shapes
 from npconv.bench.report import short, table
 
 Candidate = tuple[str, str]  # algorithm, parameters
-SCREENING = 1.6  # candidates slower than this times the fastest first visit are dropped
+SCREENING = 1.4  # candidates slower than this times the fastest first visit are dropped
 
 
 def chosen(descriptor: str, threads: int) -> Candidate:
@@ -71,7 +71,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=shapes.networks())
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=8, help="an even number")
+    parser.add_argument("--rounds", type=int, default=6, help="at least 2; half of them pick, half of them time")
     parser.add_argument("--seconds", type=float, default=0.01, help="for one visit of one candidate")
     parser.add_argument("--worst", type=int, default=15, help="how many of the worst layers to show")
     parser.add_argument("--json", type=Path)
