@@ -1,0 +1,283 @@
+// One input channel per group. Three paths share one scheme of tasks (image, channels, depth, rows, columns):
+//   lanes   lanes = channels; everything, and the only one that writes nhwc
+//   rows    lanes = pixels; 3x3, stride 1 or 2, nchw, mostly straight from the image
+//   planar  lanes = pixels over a padded copy of one channel; few channels or large kernels, to nchw
+// All of them add the taps of an output in the same order, so that they agree bit for bit.
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "algorithms/algorithm.hpp"
+#include "algorithms/depthwise/kernel.hpp"
+#include "core/index_map.hpp"
+#include "strip/strip.hpp"
+#include "threading/parallel_for.hpp"
+
+namespace npconv {
+
+extern const Algorithm depthwise_algorithm;
+
+namespace {
+
+using depthwise::Kernels;
+using depthwise::Problem;
+using depthwise::Task;
+
+enum Path : std::int32_t { lanes = 0, rows = 1, planar = 2 };
+
+const Kernels& kernels_of(std::int32_t path, const Isa& isa) {
+    static const Kernels* const table[][3] = {
+#define NPCONV_ISA(n) {&n::depthwise_lanes_kernels, &n::depthwise_rows_kernels, &n::depthwise_planar_kernels},
+#include "isa/list.inc"
+    };
+    return *table[isa.level][path];
+}
+
+std::int64_t lanes_of(const Isa& isa, DType t) { return isa.vector_bytes / static_cast<std::int64_t>(item_size(t)); }
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// Columns or rows of the padded image that `n` outputs read.
+std::int64_t reach(const Axis& a, std::int64_t n) { return (n - 1) * a.stride + a.extent(); }
+
+bool rows_fits(const ConvDesc& d) {
+    const Axis &h = d.h(), &w = d.w();
+    return d.dst_order == Order::nchw && d.d().kernel == 1 && h.kernel == 3 && w.kernel == 3 && h.dilation == 1 &&
+           w.dilation == 1 && h.stride == w.stride && w.stride <= 2;
+}
+
+// Whether the lanes path reads an nhwc image without a copy: borders, done tap by tap, must be a small part of it.
+bool lanes_direct(const ConvDesc& d) {
+    const Axis& w = d.w();
+    const std::int64_t left = std::max<std::int64_t>(ceil_div(w.pad_begin, w.stride), 0);
+    const std::int64_t right = std::max<std::int64_t>(ceil_div(w.pad_end, w.stride), 0);
+    return d.src_order == Order::nhwc && (left + right) * 8 <= w.out && d.taps() <= 256;
+}
+
+// How the work is cut: sizes of one task. Threads may change it, for no output's sum depends on it.
+struct Partition {
+    std::int64_t channels, rows, columns;
+    std::int64_t channel_tasks, row_tasks, column_tasks, tasks_per_image;
+};
+
+constexpr std::int64_t strip_budget = 256 << 10;  // bytes of padded rows that should stay in L2
+
+Partition partition(const ConvDesc& d, const Isa& isa, const Params& params, std::int64_t mb, int threads) {
+    const Axis &h = d.h(), &w = d.w();
+    const std::int64_t size = static_cast<std::int64_t>(item_size(d.src)), L = lanes_of(isa, d.src);
+    const std::int64_t wanted = threads > 1 ? 4 * threads : 1, path = params.v[0];
+    Partition p{1, h.out, w.out, 0, 0, 0, 0};
+    const std::int64_t vector = path == lanes ? L : 1;
+    const std::int64_t column_bytes = path == rows ? 0 : d.d().kernel * h.extent() * vector * size;
+    if (column_bytes * reach(w, w.out) > strip_budget)  // narrower, but not so narrow that halos dominate
+        p.columns = std::min(w.out, std::max((strip_budget / column_bytes - w.extent()) / w.stride, 8 * L));
+    const std::int64_t row_bytes = d.d().kernel * reach(w, p.columns) * vector * size;
+    std::int64_t least_rows = h.extent();
+    if (path == lanes) {
+        const std::int64_t blocks = ceil_div(d.ic, L), ring = h.extent() * row_bytes;
+        const bool many = d.src_order == Order::nhwc;
+        p.channels = L * (many ? std::clamp<std::int64_t>(lanes_direct(d) ? blocks : strip_budget / ring, 1, blocks) : 1);
+        if (lanes_direct(d)) least_rows = 1;
+    } else {
+        if (path == planar) p.rows = std::clamp((strip_budget / row_bytes - h.extent()) / h.stride, std::min<std::int64_t>(h.out, 8 * h.dilation), h.out);
+        if (path == rows) least_rows = 14;
+        const double work = static_cast<double>(d.taps() * d.ocg() * p.rows * p.columns);
+        p.channels = std::clamp(static_cast<std::int64_t>(1e5 / work), std::int64_t(1), d.ic);
+    }
+    const auto count = [&] {
+        p.channel_tasks = ceil_div(d.ic, p.channels);
+        p.row_tasks = ceil_div(h.out, p.rows);
+        p.column_tasks = ceil_div(w.out, p.columns);
+        p.tasks_per_image = p.channel_tasks * d.d().out * p.row_tasks * p.column_tasks;
+        return mb * p.tasks_per_image;
+    };
+    while (count() < wanted && p.channels > vector) p.channels = ceil_div(p.channels / vector, 2) * vector;
+    while (count() < wanted && p.rows > least_rows) p.rows = ceil_div(p.rows, 2);
+    if (path == rows && p.rows < h.out) p.rows = std::min(ceil_div(p.rows, params.v[1]) * params.v[1], h.out);
+    count();
+    return p;
+}
+
+template <class T> class DepthwisePlan final : public Plan {
+public:
+    DepthwisePlan(const ConvDesc& d, const Isa& i, const Params& p) : Plan(d, depthwise_algorithm, i, p) {
+        for (std::size_t a = 0; a < 3; ++a) {
+            const Axis& x = desc.axis[a];
+            map_[a] = axis_map(x, -x.pad_begin, reach(x, x.out));
+        }
+    }
+
+    std::size_t packed_bytes() const override {
+        const std::int64_t c = params.v[0] == lanes ? ceil_div(desc.ic, L()) * L() : desc.ic;
+        return static_cast<std::size_t>(c * desc.ocg() * desc.taps()) * sizeof(T);
+    }
+
+    void pack(const Tensor& wei, void* packed, int threads) const noexcept override {
+        depthwise::WeightView<T> w;
+        w.data = static_cast<const T*>(wei.data);
+        std::copy_n(wei.stride, 5, w.stride);
+        std::copy_n(wei.size + 2, 3, w.size);
+        w.channels = desc.ic;
+        w.multiplier = desc.ocg();
+        const auto& kernel = kernels_of(params.v[0], isa).template of<T>();
+        const std::int64_t each = 16 * L();
+        const auto body = [&](std::int64_t task, int) {
+            kernel.pack(w, task * each, std::min(each, desc.ic - task * each), static_cast<T*>(packed));
+        };
+        const std::int64_t tasks = ceil_div(desc.ic, each);
+        parallel_for(tasks, packed_bytes() < (256 << 10) ? 1 : threads, body);
+    }
+
+    std::size_t workspace_bytes(std::int64_t mb, int threads) const override {
+        const Partition cut = partition(desc, isa, params, mb, threads);
+        return scratch_bytes(problem(), cut) * static_cast<std::size_t>(threads);
+    }
+
+    void execute(const ConvArgs& args) const noexcept override {
+        Problem<T> p = problem();
+        p.src = static_cast<const T*>(args.src.data);
+        p.dst = static_cast<T*>(args.dst.data);
+        p.weights = static_cast<const T*>(args.packed);
+        std::copy_n(args.src.stride, 5, p.src_stride);
+        std::copy_n(args.dst.stride, 5, p.dst_stride);
+        p.epilogue = epilogue_args<T>(desc, args);
+        p.value = static_cast<T>(args.padding_value);
+        const Partition cut = partition(desc, isa, params, args.src.size[0], args.threads);
+        const std::size_t each = scratch_bytes(p, cut);
+        if (params.v[0] == rows) p.direct = reads_image(p);
+        const auto& kernel = kernels_of(params.v[0], isa).template of<T>();
+        const auto body = [&](std::int64_t index, int worker) {
+            Task t = task(cut, index);
+            t.scratch = static_cast<char*>(args.workspace) + static_cast<std::size_t>(worker) * each;
+            kernel.run(p, t);
+        };
+        parallel_for(args.src.size[0] * cut.tasks_per_image, args.threads, body);
+    }
+
+private:
+    std::int64_t L() const { return lanes_of(isa, desc.src); }
+
+    // Everything that does not depend on a call's arguments.
+    Problem<T> problem() const {
+        Problem<T> p{};
+        const Axis &d = desc.d(), &h = desc.h(), &w = desc.w();
+        p.channels = desc.ic;
+        p.multiplier = desc.ocg();
+        p.od = d.out, p.oh = h.out, p.ow = w.out, p.iw = w.in;
+        p.kd = d.kernel, p.kh = h.kernel, p.kw = w.kernel;
+        p.sd = d.stride, p.sh = h.stride, p.sw = w.stride;
+        p.dd = d.dilation, p.dh = h.dilation, p.dw = w.dilation;
+        p.d_map = map_[0].index.data(), p.h_map = map_[1].index.data(), p.w_map = map_[2].index.data();
+        p.interior_lo = map_[2].interior_lo, p.interior_hi = map_[2].interior_hi;
+        p.strip = strip_kernels(isa).template of<T>();
+        p.rows = params.v[1];
+        p.direct = params.v[0] == lanes && lanes_direct(desc);
+        p.dst_nhwc = desc.dst_order == Order::nhwc;
+        return p;
+    }
+
+    // The rows path: masks put zeros where nothing is, so nothing or zero padding must stand there.
+    bool reads_image(const Problem<T>& p) const {
+        const Axis &h = desc.h(), &w = desc.w();
+        const auto fine = [&](const Axis& a) {
+            return (a.pad_begin <= 0 && a.pad_end <= 0) || (a.mode == PadMode::constant && p.value == T(0));
+        };
+        return p.src_stride[4] == 1 && p.interior_lo < p.interior_hi && fine(h) && fine(w) && fine(desc.d());
+    }
+
+    std::size_t scratch_bytes(const Problem<T>& p, const Partition& cut) const {
+        const Task largest{0, 0, cut.channels, 0, 0, cut.rows, 0, cut.columns, nullptr};
+        const std::size_t bytes = kernels_of(params.v[0], isa).template of<T>().scratch(p, largest);
+        return (bytes + 127) / 64 * 64;
+    }
+
+    Task task(const Partition& cut, std::int64_t index) const {
+        Task t;
+        const std::int64_t x = index % cut.column_tasks;
+        index /= cut.column_tasks;
+        const std::int64_t y = index % cut.row_tasks;
+        index /= cut.row_tasks;
+        t.d = index % desc.d().out;
+        index /= desc.d().out;
+        t.c = index % cut.channel_tasks * cut.channels;
+        t.n = index / cut.channel_tasks;
+        t.channels = std::min(cut.channels, desc.ic - t.c);
+        t.y0 = y * cut.rows, t.y1 = std::min(t.y0 + cut.rows, desc.h().out);
+        t.x0 = x * cut.columns, t.x1 = std::min(t.x0 + cut.columns, desc.w().out);
+        t.scratch = nullptr;
+        return t;
+    }
+
+    AxisMap map_[3];
+};
+
+std::string refuse(const ConvDesc& d, const Isa&) {
+    if (d.direction != Direction::fwd) return "computes the forward direction only";
+    if (d.g != d.ic) return "needs one input channel per group";
+    if (d.empty()) return "there is nothing to compute";
+    return "";
+}
+
+double estimate(const ConvDesc& d, const Isa& isa, const Params& p, int threads, const Machine& m) {
+    const double L = static_cast<double>(lanes_of(isa, d.src)), size = static_cast<double>(item_size(d.src));
+    const double ow = static_cast<double>(d.w().out), ic = static_cast<double>(d.ic);
+    const double in = static_cast<double>(d.mb * d.ic * d.in_pixels()), out = static_cast<double>(d.mb * d.oc * d.out_pixels());
+    const double fma = 2 / m.fma(d.src);
+    // Seconds of arithmetic, counting idle lanes, and of moving elements between layouts (per element, in FMA vectors).
+    double seconds;
+    if (p.v[0] == lanes) {
+        const double idle = std::ceil(ic / L) * L / ic;
+        const bool unrolled = d.w().dilation == 1 && d.w().stride <= 2 && (d.w().kernel == 3 || d.w().kernel == 5 || d.w().kernel == 7);
+        seconds = d.macs() * idle * fma / (unrolled ? 0.75 : 0.55);
+        if (!lanes_direct(d)) seconds += in * idle * fma * (d.src_order == Order::nhwc ? 2 : 8);
+        if (d.dst_order == Order::nchw) seconds += out * idle * fma * 8;
+    } else {
+        const double idle = std::ceil(ow / L) * L / ow;
+        const bool shared = d.h().stride == 1 && p.v[1] >= 4;
+        seconds = d.macs() * idle * fma / (p.v[0] == rows ? 0.7 : shared ? 0.7 : 0.4);
+        if (p.v[0] == planar) seconds += in * fma * 6;
+        if (p.v[0] == rows) seconds += in / static_cast<double>(d.w().in) * 5e-9;
+    }
+    const double bytes = (in + out) * size;
+    const double share = std::min<double>(threads, static_cast<double>(d.mb * d.ic));
+    seconds = std::max(seconds / share, bytes / m.bandwidth(bytes, threads));
+    if (d.weights == Weights::fresh) seconds += static_cast<double>(d.oc * d.taps()) * size / m.l2_bandwidth * 2;
+    return m.call_overhead + (threads > 1 ? m.parallel_overhead : 0) + seconds;
+}
+
+std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int, Rigor) {
+    const bool wide = isa.registers >= 32;
+    std::vector<Params> list;
+    const auto add = [&](Path path, std::int32_t r) {
+        Params p;
+        p.v[0] = path;
+        p.v[1] = r;
+        list.push_back(p);
+    };
+    add(lanes, 1);
+    if (rows_fits(d)) {
+        if (wide) add(rows, 7);
+        add(rows, 4);
+    }
+    if (d.dst_order == Order::nchw) {
+        const bool shared = d.h().stride == 1;
+        if (shared && wide && d.h().kernel >= 8) add(planar, 8);
+        if (shared && d.h().kernel >= 4) add(planar, 4);
+        if (shared && d.h().kernel >= 2) add(planar, 2);
+        else add(planar, 1);
+    }
+    return list;
+}
+
+std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p) {
+    if (d.src == DType::f32) return std::make_unique<DepthwisePlan<float>>(d, isa, p);
+    return std::make_unique<DepthwisePlan<double>>(d, isa, p);
+}
+
+constexpr const char* param_names[] = {"path", "rows", nullptr};
+
+}  // namespace
+
+const Algorithm depthwise_algorithm = {"depthwise", 1, param_names, refuse, estimate, candidates, make_plan};
+
+}  // namespace npconv

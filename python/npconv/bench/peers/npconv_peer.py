@@ -1,0 +1,53 @@
+"""npconv itself: functional calls, a plan with new output arrays, a plan that writes into a given one."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .problem import Array, Figure, Problem, channels_last
+
+
+class Peer:
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.nc: Any = importlib.import_module("npconv")
+        self.core: Any = importlib.import_module("npconv._npconv")
+        self.version = f"npconv {self.nc.__version__} ({self.core.isa()})"
+        self.nc.set_num_threads(threads)
+
+    def peak(self, dtype: str, seconds: float) -> float:
+        """FLOP/s of nothing but fused multiply-adds, measured now."""
+        return float(self.core.peak_flops(dtype, self.threads, seconds))
+
+    def figures(
+        self, problem: Problem, x: Array, w: Array, b: Array, folder: Path
+    ) -> Iterator[tuple[str, Figure | str]]:
+        conv = getattr(self.nc, f"conv{problem.nd}d")
+        plan_conv = getattr(self.nc, f"plan_conv{problem.nd}d")
+        pairs = list(zip(problem.axes(problem.pad_begin), problem.axes(problem.pad_end), strict=True))
+        arguments: dict[str, Any] = {
+            "stride": tuple(problem.axes(problem.stride)),
+            "padding": tuple(pairs),
+            "dilation": tuple(problem.axes(problem.dilation)),
+            "groups": problem.g,
+            "padding_mode": problem.padding_mode,
+            "accuracy": problem.accuracy,
+        }
+        if problem.channels_last:
+            x = channels_last(x)
+            arguments["data_format"] = "channels_last"
+
+        def fetch(y: Array) -> Array:
+            return np.moveaxis(y, -1, 1) if problem.channels_last else y
+
+        plan = plan_conv(x.shape, w, b, **arguments)
+        detail = f"{plan.algorithm} {plan.parameters}".strip()
+        out = np.empty(plan.output_shape, x.dtype)
+        yield "functional", Figure("functional", lambda: conv(x, w, b, **arguments), fetch)
+        yield "planned", Figure("planned", lambda: plan(x), fetch, detail)
+        yield "planned out=", Figure("steady", lambda: plan(x, out=out), fetch, detail)
