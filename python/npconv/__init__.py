@@ -88,7 +88,7 @@ def __dir__() -> list[str]:
 
 
 def _load_wisdom() -> None:
-    importlib.import_module("npconv.wisdom")._load()
+    importlib.import_module("npconv.wisdom").load()
 
 
 def _tune_missing(descriptor: str, num_threads: int, rigor: str) -> None:
