@@ -75,7 +75,8 @@ Partition partition(const ConvDesc& d, const Isa& isa, const Params& params, std
     std::int64_t least_rows = h.extent();
     if (path == lanes) {
         const std::int64_t blocks = ceil_div(d.ic, L), ring = h.extent() * row_bytes;
-        const bool many = d.src_order == Order::nhwc;
+        // Whole nhwc pixels at a time; results on their way to planes are gathered for one block only.
+        const bool many = d.src_order == Order::nhwc && d.dst_order == Order::nhwc;
         p.channels = L * (many ? std::clamp<std::int64_t>(lanes_direct(d) ? blocks : strip_budget / ring, 1, blocks) : 1);
         if (lanes_direct(d)) least_rows = 1;
     } else {

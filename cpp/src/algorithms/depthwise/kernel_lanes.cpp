@@ -170,8 +170,8 @@ template <class T> struct Layout {
         out_rows = flat ? least(t.y1 - t.y0, most(1, 256 / (width * p.multiplier))) : 1;
         rows_at = 64;
         ring_at = static_cast<std::size_t>(round_up(64 + p.kd * p.kh * std::int64_t(sizeof(Row<T>)), 64));
-        // When the image itself is read, only a block with fewer than L channels still needs a ring.
-        out_at = ring_at + static_cast<std::size_t>(p.direct ? (t.channels % L ? ring : 0) : blocks * ring) * sizeof(T);
+        // When the image itself is read, only a last block with fewer than L channels still needs a ring.
+        out_at = ring_at + static_cast<std::size_t>((p.direct ? 1 : blocks) * ring) * sizeof(T);
         bytes = out_at + static_cast<std::size_t>(p.multiplier * (out_rows * width + L) * L) * sizeof(T);
     }
 };

@@ -1,0 +1,133 @@
+// fft: tiled overlap-save. An image is cut into tiles that overlap by the kernel's extent less one; every tile is
+// transformed, multiplied by the filter's spectrum, transformed back, and the outputs that did not wrap around are kept.
+// The work per output grows with the logarithm of the tile instead of the kernel's area.
+//
+// Lanes of vectors are tiles: neighbouring tiles of one channel where a map has many, else neighbouring channels
+// at the same tile (depthwise layers with small maps). Widths and heights of tiles are chosen separately from 24 sizes
+// with factors 2, 3 and 5, so that 14 + 6 pixels take 20 points instead of 32. One-dimensional problems, and kernels of
+// one row, transform rows only, up to 8192 points. With zero padding a single tile may let both paddings share the
+// wrapped-around part: a map of 56 with a kernel of 31 needs 71 points instead of 86.
+//
+// Several input channels of a group are summed as spectra, as long as a worker can hold them all.
+#include <algorithm>
+#include <vector>
+
+#include "algorithms/algorithm.hpp"
+#include "algorithms/fft/layout.hpp"
+#include "algorithms/fft/plan.hpp"
+
+namespace npconv {
+namespace fft {
+namespace {
+
+constexpr std::int64_t longest_2d = 384, longest_1d = 6144;  // kernels: the largest tiles still give some outputs
+constexpr double most_spectrum_bytes = 64e6;                 // of one worker
+
+bool rows_only(const ConvDesc& d) { return d.h().kernel == 1; }
+int vector_lanes(const ConvDesc& d, const Isa& isa) { return isa.vector_bytes / static_cast<int>(item_size(d.src)); }
+
+std::string refuse(const ConvDesc& d, const Isa&) {
+    if (d.direction != Direction::fwd) return "computes the forward direction only";
+    if (d.empty()) return "there is nothing to transform";
+    if (d.d().in != 1 || d.d().out != 1 || d.d().kernel != 1) return "transforms one and two spatial axes, not three";
+    if (!d.unit_stride()) return "computes every output position; a stride would drop most of them";
+    if (!d.unit_dilation()) return "has no transforms of dilated kernels";
+    if (d.icg() > most_inputs)
+        return "sums the spectra of at most " + std::to_string(most_inputs) + " input channels per group, not of " +
+               std::to_string(d.icg());
+    if (std::max(d.h().kernel, d.w().kernel) > (rows_only(d) ? longest_1d : longest_2d))
+        return "the kernel is longer than the longest tile";
+    for (const Axis& a : d.axis)
+        if (a.in > (1 << 30) || a.out > (1 << 30)) return "an axis is longer than 2^30";
+    return "";
+}
+
+// What one group of lanes costs, in cycles of a core with vectors of this ISA.
+struct Work {
+    double pack = 0, task = 0;
+    std::int64_t tasks = 0, packs = 0;
+    double spectrum_bytes = 0;
+
+    Work(const ConvDesc& d, const Isa& isa, const Params& p, double row_transform, double column_transform) {
+        const Tiling v = tiling(d.h(), p.v[tile_h]), h = tiling(d.w(), p.v[tile_w]);
+        const int lanes = vector_lanes(d, isa);
+        const double width = p.v[tile_w], height = p.v[tile_h], bins = width / 2 + 1;
+        const double icg = static_cast<double>(d.icg()), ocg = static_cast<double>(d.ocg());
+        const double row = row_transform + 4 * width;  // and taking the half-size transform apart
+        const double load = 6 * width, store = 7 * static_cast<double>(h.step);
+        const double product = 4 * height * icg;
+        task = icg * height * (row + load) + icg * bins * column_transform +
+               ocg * (bins * (column_transform + product) + static_cast<double>(v.step) * (row + store));
+        pack = static_cast<double>(d.h().kernel) * (row + load) + bins * (column_transform + 20 * height);
+        packs = (d.oc * d.icg() + lanes - 1) / lanes;
+        const std::int64_t tiles = d.mb * v.tiles * h.tiles;
+        tasks = p.v[lanes_are_channels] ? (d.g + lanes - 1) / lanes * tiles : d.g * ((tiles + lanes - 1) / lanes);
+        const double spectra = d.icg() == 1 && d.ocg() == 1 ? 1 : icg + 1;
+        spectrum_bytes = spectra * bins * height * 2 * isa.vector_bytes;
+    }
+};
+
+double row_cost(int width, const Isa& isa) { return transform_cost(width / 2, false, isa); }
+double column_cost(int height, const Isa& isa) { return height > 1 ? transform_cost(height, true, isa) : 0; }
+
+double estimate(const ConvDesc& d, const Isa& isa, const Params& p, int threads, const Machine& m) {
+    const Work w(d, isa, p, row_cost(p.v[tile_w], isa), column_cost(p.v[tile_h], isa));
+    const double cycle = 2 * vector_lanes(d, isa) / m.fma(d.src);
+    const auto rounds = [&](std::int64_t n) { return static_cast<double>((n + threads - 1) / threads); };
+    double cycles = rounds(w.tasks) * w.task;
+    if (d.weights == Weights::fresh) cycles += rounds(w.packs) * w.pack;
+    // Spectra that leave L2 are written and read about three times.
+    double moved = 0;
+    if (w.spectrum_bytes > 0.75 * m.l2_bytes)
+        moved = 6 * w.spectrum_bytes * rounds(w.tasks) / (m.bandwidth(w.spectrum_bytes * threads, threads) / threads);
+    const double item = static_cast<double>(item_size(d.src)), mb = static_cast<double>(d.mb);
+    const double image = mb * item *
+                         (static_cast<double>(d.ic) * static_cast<double>(d.in_pixels()) +
+                          2 * static_cast<double>(d.oc) * static_cast<double>(d.out_pixels()));
+    return m.call_overhead + (threads > 1 ? m.parallel_overhead : 0) + cycles * cycle + moved +
+           0.5 * image / m.bandwidth(image, threads);
+}
+
+// Ranked by work alone, so that the list does not depend on the machine.
+std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor) {
+    struct Ranked {
+        Params params;
+        double work;
+    };
+    std::vector<Ranked> ranked;
+    const bool one = rows_only(d);
+    const std::vector<int>& widths = sizes(one);
+    const std::vector<int> heights = one ? std::vector<int>{1} : sizes(false);
+    std::vector<double> row_costs, column_costs;
+    for (const int t : widths) row_costs.push_back(row_cost(t, isa));
+    for (const int t : heights) column_costs.push_back(column_cost(t, isa));
+    for (std::size_t i = 0; i < heights.size(); ++i)
+        for (std::size_t j = 0; j < widths.size(); ++j)
+            for (int channels = 0; channels <= (d.g > 1 && d.icg() == 1 && d.ocg() == 1 ? 1 : 0); ++channels) {
+                Params p;
+                p.v[tile_h] = heights[i];
+                p.v[tile_w] = widths[j];
+                p.v[lanes_are_channels] = channels;
+                if (tiling(d.h(), heights[i]).step < 1 || tiling(d.w(), widths[j]).step < 1) continue;
+                const Work w(d, isa, p, row_costs[j], column_costs[i]);
+                if (w.spectrum_bytes > most_spectrum_bytes) continue;
+                const double rounds = static_cast<double>((w.tasks + threads - 1) / threads);
+                const double far = w.spectrum_bytes > (768 << 10) ? 1.5 : 1;
+                ranked.push_back({p, rounds * w.task * far});
+            }
+    std::stable_sort(ranked.begin(), ranked.end(), [](const Ranked& a, const Ranked& b) { return a.work < b.work; });
+    const std::size_t most = rigor == Rigor::estimate ? 4 : rigor == Rigor::measure ? 12 : 60;
+    std::vector<Params> list;
+    for (std::size_t i = 0; i < ranked.size() && i < most; ++i) list.push_back(ranked[i].params);
+    return list;
+}
+
+constexpr const char* param_names[] = {"tile_h", "tile_w", "channels", nullptr};
+
+}  // namespace
+}  // namespace fft
+
+extern const Algorithm fft_algorithm;
+const Algorithm fft_algorithm = {"fft", 1, fft::param_names, fft::refuse, fft::estimate, fft::candidates, fft::make_plan};
+
+}  // namespace npconv
