@@ -37,6 +37,10 @@ NPCONV_INLINE __m256 load_range(const float* p, int lo, int hi) { return _mm256_
 NPCONV_INLINE __m256d load_range(const double* p, int lo, int hi) { return _mm256_maskload_pd(p, range_mask(lo, hi, 0.)); }
 NPCONV_INLINE __m256 load_partial(const float* p, std::int64_t n) { return load_range(p, 0, clamp_lanes(n, 8)); }
 NPCONV_INLINE __m256d load_partial(const double* p, std::int64_t n) { return load_range(p, 0, clamp_lanes(n, 4)); }
+template <class T> using Mask = __m256i;
+template <class T> NPCONV_INLINE __m256i mask_range(int lo, int hi) { return range_mask(lo, hi, T(0)); }
+NPCONV_INLINE __m256 load_masked(const float* p, __m256i m) { return _mm256_maskload_ps(p, m); }
+NPCONV_INLINE __m256d load_masked(const double* p, __m256i m) { return _mm256_maskload_pd(p, m); }
 // Masked stores (vmaskmov) are microcoded on AMD, up to twice slower for a whole kernel: tails are stored in pieces.
 NPCONV_INLINE void store_partial(float* p, __m256 v, std::int64_t n) {
     if (n >= 8) return _mm256_storeu_ps(p, v);

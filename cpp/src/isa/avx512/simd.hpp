@@ -39,6 +39,15 @@ NPCONV_INLINE __m512 load_range(const float* p, int lo, int hi) {
 NPCONV_INLINE __m512d load_range(const double* p, int lo, int hi) {
     return _mm512_maskz_loadu_pd(__mmask8(first(hi, 0.) & ~first(lo, 0.)), p);
 }
+template <class T> struct MaskOf;
+template <> struct MaskOf<float> { using type = __mmask16; };
+template <> struct MaskOf<double> { using type = __mmask8; };
+template <class T> using Mask = typename MaskOf<T>::type;
+template <class T> NPCONV_INLINE Mask<T> mask_range(int lo, int hi) {
+    return static_cast<Mask<T>>(first(hi, T(0)) & ~first(lo, T(0)));
+}
+NPCONV_INLINE __m512 load_masked(const float* p, __mmask16 m) { return _mm512_maskz_loadu_ps(m, p); }
+NPCONV_INLINE __m512d load_masked(const double* p, __mmask8 m) { return _mm512_maskz_loadu_pd(m, p); }
 NPCONV_INLINE __m512 set1(float a) { return _mm512_set1_ps(a); }
 NPCONV_INLINE __m512d set1(double a) { return _mm512_set1_pd(a); }
 

@@ -5,6 +5,7 @@
 //   load, store, stream               any alignment; stream needs natural vector alignment and stream_fence afterwards
 //   load_partial(p, n)                the first n lanes, the others zero and not touched; any n
 //   load_range(p, lo, hi)             lanes lo <= i < hi, the others zero and not touched; 0 <= lo, hi <= lanes
+//   Mask<T>, mask_range<T>(lo, hi), load_masked(p, m)   load_range with a mask made once
 //   store_partial(p, v, n)            the first n lanes
 //   fma(a, b, c) = a*b + c            fnma(a, b, c) = c - a*b; one rounding where the CPU can
 //   max(a, b), min(a, b)              b if either is NaN: max(zero, x) is a ReLU that lets NaN pass
@@ -52,6 +53,10 @@ NPCONV_INLINE D2 load_range(const double* p, int lo, int hi) {
     for (int i = lo; i < hi; ++i) v[i] = p[i];
     return v;
 }
+struct Range { int lo, hi; };
+template <class T> using Mask = Range;
+template <class T> NPCONV_INLINE Range mask_range(int lo, int hi) { return {lo, hi}; }
+template <class T> NPCONV_INLINE Vec<T> load_masked(const T* p, Range m) { return load_range(p, m.lo, m.hi); }
 NPCONV_INLINE int clamp_lanes(std::int64_t n, int most) { return n > most ? most : n < 0 ? 0 : int(n); }
 NPCONV_INLINE F4 load_partial(const float* p, std::int64_t n) { return n >= 4 ? load(p) : load_range(p, 0, clamp_lanes(n, 4)); }
 NPCONV_INLINE D2 load_partial(const double* p, std::int64_t n) { return n >= 2 ? load(p) : load_range(p, 0, clamp_lanes(n, 2)); }
