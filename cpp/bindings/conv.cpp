@@ -191,7 +191,9 @@ private:
 void register_conv(py::module_& m) {
     m.def("conv", &conv);
     m.def("describe", &describe);
-    py::class_<PyPlan>(m, "Plan", py::is_final())
+    py::class_<PyPlan>(m, "Plan", py::is_final(),
+                       "A convolution whose algorithm is chosen and whose weights are packed; plan_conv1d, plan_conv2d and "
+                       "plan_conv3d make it.")
         .def(py::init<int, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle,
                       py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle,
                       py::handle, py::handle, py::handle, py::handle>())
