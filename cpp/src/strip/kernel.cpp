@@ -75,11 +75,33 @@ NPCONV_INLINE void planar_interior(const StripSource<T>& s, const T* row, int ph
     }
 }
 
+// The interior of a row of which every second element is wanted.
+template <class T> NPCONV_INLINE void planar_every_second(const StripSource<T>& s, const T* row, T* dst) {
+    constexpr int L = lanes<T>;
+    const std::int64_t lo = s.interior_lo, n = s.interior_hi - lo;
+    if (n <= 0) return;
+    const T* src = row + 2 * std::int64_t(s.column[lo]);
+    for (std::int64_t i = 0; i < n; i += L) {
+        Vec<T> even, odd;
+        const std::int64_t left = 2 * (n - i) - 1;  // what lies behind the last wanted element is not touched
+        if (left > 2 * L) {
+            deinterleave(load(src + 2 * i), load(src + 2 * i + L), even, odd);
+            store(dst + lo + i, even);
+        } else {
+            deinterleave(load_partial(src + 2 * i, left), load_partial(src + 2 * i + L, left - L), even, odd);
+            store_partial(dst + lo + i, even, n - i);
+        }
+    }
+}
+
 template <class T>
 NPCONV_INLINE void planar_row(const StripSource<T>& s, const T* row, int phases, T* dst, std::int64_t phase_stride) {
-    if (s.column_stride == 1) {
+    if (s.column_stride == 1 || (s.column_stride == 2 && phases == 1)) {
         planar_columns(s, row, 0, s.interior_lo, phases, dst, phase_stride);
-        planar_interior(s, row, phases, dst, phase_stride);
+        if (s.column_stride == 1)
+            planar_interior(s, row, phases, dst, phase_stride);
+        else
+            planar_every_second(s, row, dst);
         planar_columns(s, row, s.interior_hi, s.columns, phases, dst, phase_stride);
     } else {
         planar_columns(s, row, 0, s.columns, phases, dst, phase_stride);

@@ -35,7 +35,7 @@ class Peer:
             "padding": tuple(pairs),
             "dilation": tuple(problem.axes(problem.dilation)),
             "groups": problem.g,
-            "padding_mode": problem.padding_mode,
+            "padding_mode": tuple(problem.axes(problem.padding_modes)),
             "accuracy": problem.accuracy,
         }
         if problem.channels_last:
