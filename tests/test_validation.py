@@ -177,10 +177,11 @@ def test_weight_formats_fit_the_rank(value):
 
 @pytest.mark.parametrize("argument", ["padding_mode", "algorithm", "accuracy", "data_format", "weight_format", "activation"])
 def test_names_are_texts(argument):
-    conv2d(X, W, argument, kind=TypeError, **{argument: 3})
+    for value in (3, b"x") if argument != "activation" else (3, b"x", (), (1.0,)):
+        conv2d(X, W, argument, kind=TypeError, **{argument: value})
 
 
-@pytest.mark.parametrize("value", [("clip",), ("clip", 0.0), ("clip", 0.0, 1.0, 2.0), ("relu", 1.0), ("leaky_relu", 0.1, 0.2), ()])
+@pytest.mark.parametrize("value", [("clip",), ("clip", 0.0), ("clip", 0.0, 1.0, 2.0), ("relu", 1.0), ("leaky_relu", 0.1, 0.2)])
 def test_activations_have_their_number_of_parameters(value):
     conv2d(X, W, "activation", activation=value)
 
@@ -240,6 +241,12 @@ def test_masks_are_not_ignored(argument):
     conv2d(arrays.pop("x"), arrays.pop("weight"), argument, "mask", kind=TypeError, **arrays)
 
 
+def test_sums_in_another_type_have_no_kernel():
+    """A valid request, so it is neither a TypeError nor served in silence with less."""
+    conv2d(X, W, "acc_dtype", "float64", kind=NotImplementedError, acc_dtype=np.float64)
+    np.testing.assert_array_equal(nc.conv2d(X, W, acc_dtype=np.float32), nc.conv2d(X, W))
+
+
 def test_lists_are_arrays():
     got = nc.conv1d([[1, 2, 3.0]], [[[1, 1.0]]])
     assert got.tolist() == [[3, 5]] and got.dtype == np.float64
@@ -278,7 +285,7 @@ def test_out_is_writable():
 
 def test_out_does_not_overlap_itself():
     out = np.lib.stride_tricks.as_strided(np.zeros(100, F32), (1, 4, 6, 7), (4, 4, 4, 4))
-    conv2d(X, W, "out", "overlap", out=out)
+    conv2d(X, W, "out", "share memory", out=out)
     conv2d(X, W, "out", out=np.broadcast_to(np.zeros(1, F32), (1, 4, 6, 7)))
 
 

@@ -325,7 +325,7 @@ def _remember(descriptor: str, threads: int, mode: str, winner: _Candidate) -> b
         rigor=mode,
         time=time.time(),
     )
-    _npconv.wisdom_update([entry])
+    _npconv.wisdom_update([dict(entry)])
     return wisdom.save([entry])
 
 
