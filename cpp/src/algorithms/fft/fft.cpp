@@ -84,8 +84,9 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& p, int threads,
     const double image = mb * item *
                          (static_cast<double>(d.ic) * static_cast<double>(d.in_pixels()) +
                           2 * static_cast<double>(d.oc) * static_cast<double>(d.out_pixels()));
-    return m.call_overhead + (threads > 1 ? m.parallel_overhead : 0) + cycles * cycle + moved +
-           0.5 * image / m.bandwidth(image, threads);
+    // An image in a cache is mostly read and written behind the arithmetic, one in DRAM is not.
+    const double traffic = image / m.bandwidth(image, threads) * (image > m.l3_bytes ? 1.3 : 0.4);
+    return m.call_overhead + (threads > 1 ? m.parallel_overhead : 0) + 0.85 * cycles * cycle + moved + traffic;
 }
 
 // Ranked by work alone, so that the list does not depend on the machine.

@@ -181,22 +181,25 @@ private:
                     T* spectra) const {
         const T* lane[fft_max_lanes];
         std::int64_t stride[fft_max_lanes], offsets[chunk_rows];
-        const std::int64_t column0 = column_map_.interior_lo, row0 = row_map_.interior_lo;
-        for (int first = 0; first < vertical_.size; first += chunk()) {
-            const int rows = std::min(chunk(), vertical_.size - first);
+        bool copied[fft_max_lanes];
+        int copies = 0;
+        for (int l = 0; l < used; ++l) {
+            copied[l] = args.src.stride[4] != 1 || !interior(tiles[l]);
+            copies += copied[l];
+            if (!copied[l]) lane[l] = in_place(args, tiles[l], channel);
+            stride[l] = copied[l] ? horizontal_.size : args.src.stride[3];
+        }
+        const int step = copies ? chunk() : vertical_.size;
+        for (int first = 0; first < vertical_.size; first += step) {
+            const int rows = std::min(step, vertical_.size - first);
             for (int l = 0; l < used; ++l) {
-                const Tile& t = tiles[l];
-                if (args.src.stride[4] == 1 && interior(t)) {
-                    const std::int64_t y = row_map_.index[static_cast<std::size_t>(row0)] + t.y - row0 + first;
-                    const std::int64_t x = column_map_.index[static_cast<std::size_t>(column0)] + t.x - column0;
-                    lane[l] = args.src.at<const T>(t.n, channel) + y * args.src.stride[3] + x;
-                    stride[l] = args.src.stride[3];
+                if (!copied[l]) {
+                    if (first) lane[l] += step * stride[l];
                     continue;
                 }
                 T* const copy = scratch + std::int64_t(l) * chunk() * horizontal_.size;
-                strip_.planar(source(args, t, channel, first, rows, offsets), 1, 1, copy, 0, horizontal_.size, 0);
+                strip_.planar(source(args, tiles[l], channel, first, rows, offsets), 1, 1, copy, 0, horizontal_.size, 0);
                 lane[l] = copy;
-                stride[l] = horizontal_.size;
             }
             for (int l = used; l < lanes_; ++l) {  // idle lanes repeat a tile; nothing of theirs is stored
                 lane[l] = lane[0];
@@ -204,6 +207,12 @@ private:
             }
             row_.forward(rows_.rows(), lane, stride, rows, work, spectra + std::int64_t(first) * 2 * bins_ * lanes_);
         }
+    }
+
+    const T* in_place(const ConvArgs& args, const Tile& t, std::int64_t channel) const {
+        const std::int64_t row = row_map_.index[static_cast<std::size_t>(t.y)];
+        const std::int64_t column = column_map_.index[static_cast<std::size_t>(t.x)];
+        return args.src.at<const T>(t.n, channel) + row * args.src.stride[3] + column;
     }
 
     FftStore<T> output(const ConvArgs& args) const {
