@@ -185,10 +185,14 @@ void planar(const StripSource<T>& s, std::int64_t channels, int phases, T* dst, 
 // Columns [begin, end) of all channels of a row, one by one.
 template <class T>
 NPCONV_INLINE void lanes_columns(const StripSource<T>& s, const T* row, std::int64_t channels, std::int64_t begin,
-                                 std::int64_t end, T* dst) {
+                                 std::int64_t end, Vec<T> constant, T* dst) {
     constexpr int L = lanes<T>;
     for (std::int64_t i = begin; i < end; ++i) {
         T* d = dst + i * L;
+        if (s.column[i] < 0) {
+            store(d, constant);
+            continue;
+        }
         for (std::int64_t c = 0; c < channels; ++c) d[c] = element(s, row + c * s.channel_stride, i);
         for (std::int64_t c = channels; c < L; ++c) d[c] = T(0);
     }
@@ -230,9 +234,9 @@ template <class T> void lanes_loader(const StripSource<T>& s, std::int64_t chann
         }
         const T* row = s.image + s.row_offset[r];
         if (s.column_stride == 1) {
-            lanes_columns(s, row, channels, 0, s.interior_lo, d);
+            lanes_columns(s, row, channels, 0, s.interior_lo, load(constant), d);
             lanes_transposed(s, row, channels, d);
-            lanes_columns(s, row, channels, s.interior_hi, s.columns, d);
+            lanes_columns(s, row, channels, s.interior_hi, s.columns, load(constant), d);
         } else if (s.channel_stride == 1) {
             const Vec<T> v = load(constant);
             for (std::int64_t i = 0; i < s.columns; ++i) {
@@ -240,7 +244,7 @@ template <class T> void lanes_loader(const StripSource<T>& s, std::int64_t chann
                 store(d + i * L, k < 0 ? v : load_partial(row + k * s.column_stride, channels));
             }
         } else {
-            lanes_columns(s, row, channels, 0, s.columns, d);
+            lanes_columns(s, row, channels, 0, s.columns, load(constant), d);
         }
     }
 }

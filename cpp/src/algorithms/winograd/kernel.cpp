@@ -115,22 +115,43 @@ void filter(const T* taps, std::int64_t oc_stride, std::int64_t ic_stride, const
     }
 }
 
+// Vertical transforms of columns [begin, M + 2) of a tile into their places of the ring.
+template <class T, int M, int First, int Begin>
+NPCONV_INLINE void input_columns(const T* slab, std::int64_t pitch, Vec<T> (&ring)[M + 2][2 * M]) {
+    constexpr int A = M + 2, L = lanes<T>;
+    NPCONV_UNROLL for (int j = Begin; j < A; ++j) {
+        Vec<T> d[A], o[A];
+        NPCONV_UNROLL for (int i = 0; i < A; ++i) d[i] = load(slab + i * pitch + j * L);
+        Points<M>::template input<T>(d, o);
+        NPCONV_UNROLL for (int i = 0; i < A; ++i) ring[i][(First + j) % (2 * M)] = o[i];
+    }
+}
+
+template <class T, int M, int First>
+NPCONV_INLINE void input_rows(const Vec<T> (&ring)[M + 2][2 * M], T* v, std::int64_t v_point) {
+    constexpr int A = M + 2;
+    NPCONV_UNROLL for (int i = 0; i < A; ++i) {
+        Vec<T> d[A], o[A];
+        NPCONV_UNROLL for (int j = 0; j < A; ++j) d[j] = ring[i][(First + j) % (2 * M)];
+        Points<M>::template input<T>(d, o);
+        NPCONV_UNROLL for (int j = 0; j < A; ++j) store(v + (i * A + j) * v_point, o[j]);
+    }
+}
+
+// Neighbouring tiles share two columns: their vertical transforms stay in a ring of 2 M columns, which two tiles go
+// round (a third less work and temporary stores than tile by tile).
 template <class T, int M>
 void input(const T* slab, std::int64_t pitch, std::int64_t tiles, T* v, std::int64_t v_point) {
-    constexpr int A = M + 2, L = lanes<T>;
-    for (; tiles > 0; --tiles, slab += M * L, v += L) {
-        Vec<T> t[A][A];
-        NPCONV_UNROLL for (int j = 0; j < A; ++j) {
-            Vec<T> d[A], o[A];
-            NPCONV_UNROLL for (int i = 0; i < A; ++i) d[i] = load(slab + i * pitch + j * L);
-            Points<M>::template input<T>(d, o);
-            NPCONV_UNROLL for (int i = 0; i < A; ++i) t[i][j] = o[i];
-        }
-        NPCONV_UNROLL for (int i = 0; i < A; ++i) {
-            Vec<T> o[A];
-            Points<M>::template input<T>(t[i], o);
-            NPCONV_UNROLL for (int j = 0; j < A; ++j) store(v + (i * A + j) * v_point, o[j]);
-        }
+    constexpr int L = lanes<T>;
+    Vec<T> ring[M + 2][2 * M];
+    input_columns<T, M, 0, 0>(slab, pitch, ring);
+    input_rows<T, M, 0>(ring, v, v_point);
+    for (std::int64_t t = 1; t < tiles; t += 2) {
+        input_columns<T, M, M, 2>(slab + t * M * L, pitch, ring);
+        input_rows<T, M, M>(ring, v + t * L, v_point);
+        if (t + 1 == tiles) break;
+        input_columns<T, M, 0, 2>(slab + (t + 1) * M * L, pitch, ring);
+        input_rows<T, M, 0>(ring, v + (t + 1) * L, v_point);
     }
 }
 
@@ -138,7 +159,12 @@ template <class T, int M>
 bool output(const T* m, std::int64_t m_point, std::int64_t tiles, T* slab, std::int64_t pitch, std::uint8_t* nonfinite) {
     constexpr int A = M + 2, L = lanes<T>;
     bool any = false;
-    for (; tiles > 0; --tiles, m += L, slab += M * L) {
+    m += tiles * L;
+    slab += tiles * M * L;
+    nonfinite += tiles;
+    for (; tiles > 0; --tiles) {
+        m -= L;
+        slab -= M * L;
         Vec<T> t[M][A];
         NPCONV_UNROLL for (int j = 0; j < A; ++j) {
             Vec<T> d[A], y[M];
@@ -158,7 +184,7 @@ bool output(const T* m, std::int64_t m_point, std::int64_t tiles, T* slab, std::
         }
         const bool bad = any_nonfinite(check);
         any = any || bad;
-        *nonfinite++ = bad;
+        *--nonfinite = bad;
     }
     return any;
 }
@@ -170,7 +196,56 @@ template <class T> NPCONV_INLINE Vec<T> load_strided(const T* p, std::int64_t st
     return load(buffer);
 }
 
-template <class T> void planar(const WinogradStore<T>& s) {
+// An activation that is a clip, or none: scale, bias and two limits. With lanes = channels scale and bias are applied
+// before a transpose, and the vectors go straight on to the stores.
+template <class T> struct Simple {
+    Vec<T> scale, bias, low, high;
+
+    static NPCONV_INLINE bool fits(const WinogradStore<T>& s) {
+        return s.epilogue.activation == Activation::none || s.epilogue.activation == Activation::relu ||
+               s.epilogue.activation == Activation::clip;
+    }
+    explicit NPCONV_INLINE Simple(const WinogradStore<T>& s) {
+        const T infinity = T(__builtin_inf());
+        const bool clip = s.epilogue.activation == Activation::clip;
+        scale = channels_scale(s.epilogue, s.oc, s.channels);
+        bias = channels_bias(s.epilogue, s.oc, s.channels);
+        low = set1(clip ? s.epilogue.p0 : s.epilogue.activation == Activation::relu ? T(0) : -infinity);
+        high = set1(clip ? s.epilogue.p1 : infinity);
+    }
+    NPCONV_INLINE Vec<T> linear(Vec<T> acc) const { return fma(acc, scale, bias); }
+    NPCONV_INLINE Vec<T> limit(Vec<T> v) const { return min(high, max(low, v)); }
+};
+
+// Residual: one that is added before the activation and is dense along columns.
+template <class T, bool Residual>
+void planar_simple(const WinogradStore<T>& s, std::int64_t rows, std::int64_t columns) {
+    constexpr int L = lanes<T>;
+    const Simple<T> simple(s);
+    for (std::int64_t y = 0; y < rows; ++y)
+        for (std::int64_t x = 0; x < columns; x += L) {
+            const std::int64_t n = columns - x < L ? columns - x : L;
+            Vec<T> r[L];
+            NPCONV_UNROLL for (int i = 0; i < L; ++i) r[i] = simple.linear(load(s.slab + y * s.pitch + (x + i) * L));
+            transpose(r);
+            T* d = s.dst + y * s.row_stride + x;
+            const T* residual = Residual ? s.residual + y * s.residual_row + x : nullptr;
+            if (n == L && s.channels == L) {
+                NPCONV_UNROLL for (int c = 0; c < L; ++c) {
+                    if constexpr (Residual) r[c] = add(r[c], load(residual + c * s.residual_channel));
+                    store(d + c * s.channel_stride, simple.limit(r[c]));
+                }
+            } else {
+                NPCONV_UNROLL for (int c = 0; c < L; ++c) {
+                    if (c >= s.channels) continue;
+                    if constexpr (Residual) r[c] = add(r[c], load_partial(residual + c * s.residual_channel, n));
+                    store_partial(d + c * s.channel_stride, simple.limit(r[c]), n);
+                }
+            }
+        }
+}
+
+template <class T> void planar_general(const WinogradStore<T>& s) {
     constexpr int L = lanes<T>;
     for (std::int64_t x = 0; x < s.columns; x += L) {
         const std::int64_t n = s.columns - x < L ? s.columns - x : L;
@@ -194,21 +269,48 @@ template <class T> void planar(const WinogradStore<T>& s) {
     }
 }
 
-template <class T> void lanes_store(const WinogradStore<T>& s) {
+template <class T> void planar(const WinogradStore<T>& s) {
+    const bool residual = s.residual != nullptr;
+    if (!Simple<T>::fits(s) || (residual && (s.epilogue.residual_kind != Residual::before || s.residual_column != 1)))
+        return planar_general(s);
+    // Rows without gaps, in the slab and in dst: one long row has fewer ends.
+    const bool dense = s.row_stride == s.columns && s.pitch == s.columns * lanes<T> &&
+                       (!residual || s.residual_row == s.columns);
+    const std::int64_t rows = dense ? 1 : s.rows, columns = dense ? s.rows * s.columns : s.columns;
+    if (residual)
+        planar_simple<T, true>(s, rows, columns);
+    else
+        planar_simple<T, false>(s, rows, columns);
+}
+
+template <class T> void lanes_simple(const WinogradStore<T>& s) {
     constexpr int L = lanes<T>;
-    const Vec<T> scale = channels_scale(s.epilogue, s.oc, s.channels), bias = channels_bias(s.epilogue, s.oc, s.channels);
+    const Simple<T> simple(s);
     for (std::int64_t y = 0; y < s.rows; ++y) {
         const T* from = s.slab + y * s.pitch;
         T* d = s.dst + y * s.row_stride;
-        for (std::int64_t x = 0; x < s.columns; ++x, from += L, d += s.column_stride) {
+        if (s.channels == L)
+            for (std::int64_t x = 0; x < s.columns; ++x)
+                store(d + x * s.column_stride, simple.limit(simple.linear(load(from + x * L))));
+        else
+            for (std::int64_t x = 0; x < s.columns; ++x)
+                store_partial(d + x * s.column_stride, simple.limit(simple.linear(load(from + x * L))), s.channels);
+    }
+}
+
+template <class T> void lanes_store(const WinogradStore<T>& s) {
+    if (Simple<T>::fits(s) && !s.residual) return lanes_simple(s);
+    constexpr int L = lanes<T>;
+    const Vec<T> scale = channels_scale(s.epilogue, s.oc, s.channels), bias = channels_bias(s.epilogue, s.oc, s.channels);
+    for (std::int64_t y = 0; y < s.rows; ++y)
+        for (std::int64_t x = 0; x < s.columns; ++x) {
             Vec<T> residual = set1(T(0));
             if (s.residual)
                 residual = load_strided(s.residual + y * s.residual_row + x * s.residual_column, s.residual_channel,
                                         s.channels);
-            const Vec<T> v = finish(s.epilogue, load(from), scale, bias, residual);
-            if (s.channels == L) store(d, v); else store_partial(d, v, s.channels);
+            const Vec<T> v = finish(s.epilogue, load(s.slab + y * s.pitch + x * L), scale, bias, residual);
+            store_partial(s.dst + y * s.row_stride + x * s.column_stride, v, s.channels);
         }
-    }
 }
 
 }  // namespace

@@ -30,8 +30,9 @@ template <class T> struct WinogradKernelsOf {
                       std::int64_t count, std::int64_t channels, T* u, std::int64_t u_point, std::int64_t u_step);
     // V = B^T d B of a row of `tiles` tiles; slab rows are `pitch` elements apart, pixels L.
     void (*input[2])(const T* slab, std::int64_t pitch, std::int64_t tiles, T* v, std::int64_t v_point);
-    // A^T M A of a row of tiles to the m rows of a slab. nonfinite[i] says whether tile i has a non-finite accumulator;
-    // returns whether any has.
+    // A^T M A of a row of tiles to the m rows of a slab, from the last tile to the first, so that the pitch may be less
+    // than the tiles' width: columns that don't exist are overwritten by the next row. nonfinite[i] says whether tile i
+    // has a non-finite accumulator; returns whether any has.
     bool (*output[2])(const T* m, std::int64_t m_point, std::int64_t tiles, T* slab, std::int64_t pitch,
                       std::uint8_t* nonfinite);
     // Epilogue and store; `planar` for nchw (reads whole vectors behind the last column), `lanes` for nhwc.

@@ -140,7 +140,7 @@ std::int64_t WinogradPlan<T>::Workspace::lay_out(const WinogradPlan& plan, void*
     const WinogradGrid& grid = plan.grid_;
     const std::int64_t L = plan.lanes_, tiles = grid.block_tiles(mb), m = grid.m;
     const std::int64_t in_slab = (grid.block_rows * m + 2) * (grid.block_cols * m + 2) * L;
-    const std::int64_t out_slab = (m * grid.block_cols * m + L) * L;  // stores read whole squares behind the last column
+    const std::int64_t out_slab = (m * grid.block_cols * m + L) * L;  // stores read whole squares to the right
     const int workers = plan.workers(mb, threads);
     Pieces pieces(memory);
     domain.v = pieces.take<T>(grid.points * plan.layout_.v_point(tiles));
@@ -247,7 +247,7 @@ void WinogradPlan<T>::transform_output(const ConvArgs& args, const EpilogueArgs<
                                        std::int64_t image, std::int64_t vector, const T* m,
                                        const Scratch& scratch) const noexcept {
     const auto kernel = kernels_.output[grid_.m == 4];
-    const std::int64_t m_point = layout_.m_point(b.tiles()), pitch = b.cols * grid_.m * lanes_;
+    const std::int64_t m_point = layout_.m_point(b.tiles());
     OutputBox box;
     box.n = (b.image + image) / desc.d().out;
     box.od = (b.image + image) % desc.d().out;
@@ -255,6 +255,7 @@ void WinogradPlan<T>::transform_output(const ConvArgs& args, const EpilogueArgs<
     box.ocs = std::min(lanes_, desc.ocg() - vector * lanes_);
     box.ow = b.col * grid_.m;
     box.ows = std::min(b.cols * grid_.m, desc.w().out - box.ow);
+    const std::int64_t pitch = box.ows * lanes_;
     for (std::int64_t r = 0; r < b.rows; ++r) {
         const std::int64_t tile = (image * b.rows + r) * b.cols;
         box.oh = (b.row + r) * grid_.m;

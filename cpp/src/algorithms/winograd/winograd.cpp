@@ -49,14 +49,13 @@ std::string refuse(const ConvDesc& d, const Isa&) {
         return "needs a 3x3 kernel, got " + std::to_string(d.h().kernel) + "x" + std::to_string(d.w().kernel);
     if (d.h().stride != 1 || d.w().stride != 1) return "needs stride 1 along height and width";
     if (d.h().dilation != 1 || d.w().dilation != 1) return "needs dilation 1 along height and width";
-    if (d.empty()) return "there is nothing to compute";
+    if (d.ic == 0 || d.oc == 0 || d.in_pixels() == 0 || d.out_pixels() == 0) return "there is nothing to compute";
     return "";
 }
 
-std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor) {
-    std::vector<int> tiles = isa.registers == 32 ? std::vector<int>{14, 28, 56} : std::vector<int>{12, 24, 48};
-    if (rigor == Rigor::exhaustive) tiles = isa.registers == 32 ? std::vector<int>{7, 14, 28, 42, 56, 84, 112}
-                                                                : std::vector<int>{6, 12, 24, 36, 48, 72, 96};
+std::vector<Params> candidates(const ConvDesc& d, const Isa&, int threads, Rigor rigor) {
+    std::vector<int> tiles = {14, 28, 56};
+    if (rigor == Rigor::exhaustive) tiles = {7, 14, 28, 42, 56, 84, 112};
     std::vector<Params> found;
     for (int m : {2, 4}) {
         if (m == 4 && d.accuracy == Accuracy::strict) continue;  // see the measured errors in accuracy.hpp's table
@@ -73,15 +72,17 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
     return found;
 }
 
+// Measured on a Zen 4 core (512 and 256 bits alike; 128-bit vectors reach half of it): bytes of V written and of M read
+// per second, strip loads and stores of the image included, while V and M stay in L2.
+struct TransformRate {
+    double input, output;
+};
+constexpr TransformRate rate_f2 = {37e9, 55e9}, rate_f4 = {27e9, 34e9};
+
 // Seconds of one block's three phases on one core.
 struct BlockCost {
     double input, product, output;
 };
-
-// Transforms move their operands at a rate that changes little with shape and ISA (measured at 64 to 512 channels):
-// bytes of V written, and of M read, per second.
-constexpr double input_rate = 17e9, output_rate = 21e9;
-constexpr double gemm_efficiency = 0.93;
 
 // The filter as it streams past one core, per block: from L2 if it stays there beside V and M, from L3, or from memory.
 double filter_rate(double filter, double domain, const Machine& machine) {
@@ -94,20 +95,24 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     const double size = static_cast<double>(item_size(d.src)), lanes = static_cast<double>(layout.lanes);
     const double blocks = static_cast<double>(grid.blocks(d.mb));
     const double tiles = static_cast<double>(grid.images(d.mb) * grid.tile_rows * grid.tile_cols) / blocks;  // on average
-    const double micro = points_kernels(isa).micro_tiles, groups = std::ceil(tiles / micro);
-    const double points = grid.points, inner = static_cast<double>(layout.ic);
-    const double oc = static_cast<double>(layout.oc_vectors) * lanes;
-    const double v = points * tiles * std::ceil(inner / lanes) * lanes * size, m = points * tiles * oc * size;
-    // Two vectors of output channels times few tiles don't fill the FMA pipelines.
-    const double efficiency = gemm_efficiency * std::min(1.0, (tiles / groups + 1) * 2 / 10);
+    const double groups = std::ceil(tiles / points_kernels(isa).micro_tiles), points = grid.points;
+    const double inner = static_cast<double>(layout.ic), oc = static_cast<double>(layout.oc_vectors) * lanes;
+    const double v = points * tiles * static_cast<double>(layout.ic_vectors()) * lanes * size, m = points * tiles * oc * size;
+    // Two vectors of output channels times few tiles don't fill the FMA pipelines; 16 registers leave no slack at all.
+    const double efficiency = (isa.registers == 32 ? 1.0 : 0.93) * std::min(1.0, (tiles / groups + 1) * 2 / 10);
     const double multiply = 2 * points * tiles * inner * oc / (machine.fma(d.src) * efficiency);
     const double filter = static_cast<double>(layout.u_size()) * size;
     const double stream = filter / filter_rate(filter, v + m, machine);
-    BlockCost c;
-    c.input = v / input_rate;
-    c.product = std::max(multiply, stream) + 0.3 * std::min(multiply, stream);
-    c.output = m / output_rate;
-    return c;
+    const TransformRate rate = grid.m == 2 ? rate_f2 : rate_f4;
+    const double speed = (isa.vector_bytes >= 32 ? 1.0 : 0.5) * (v + m <= machine.l2_bytes ? 1.0 : 0.7);
+    // Prefetching hides the filter behind the arithmetic, or the arithmetic behind the filter.
+    return {v / (rate.input * speed), std::max(multiply, stream) + 0.1 * std::min(multiply, stream), m / (rate.output * speed)};
+}
+
+// Packing: small filters are transformed inside the caches, large ones at the rate of memory (reading, writing and the
+// fetch before writing).
+double pack_cost(double filter, double workers, const Machine& machine) {
+    return filter / ((2 * filter <= machine.l3_bytes ? 40e9 : 12e9) * workers);
 }
 
 double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int threads, const Machine& machine) {
@@ -117,24 +122,24 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
     const PointsLayout layout(isa, d.src, grid.points, winograd_inner(d, lanes), d.ocg());
     const BlockCost c = block_cost(d, isa, grid, layout, machine);
     const double blocks = static_cast<double>(d.g) * static_cast<double>(grid.blocks(d.mb));
-    const double size = static_cast<double>(item_size(d.src)), filter = static_cast<double>(d.g * layout.u_size()) * size;
-    double seconds = machine.call_overhead;
+    const double filter = static_cast<double>(d.g * layout.u_size()) * static_cast<double>(item_size(d.src));
+    double seconds = machine.call_overhead + 1e-6;
     if (p.split == 0) {
         seconds += std::ceil(blocks / threads) * (c.input + c.product + c.output);
         if (threads > 1) seconds += machine.parallel_overhead;
     } else {
         const auto share = [&](double tasks) { return std::ceil(tasks / threads) / tasks; };
         const double images = static_cast<double>(grid.images_of_block(d.mb));
-        const double in = share(static_cast<double>((layout.ic + lanes - 1) / lanes) * images);
-        const double out = share(static_cast<double>(layout.oc_vectors) * images);
-        seconds += blocks * (in * c.input + share(grid.points) * c.product + out * c.output + 1.5e-6 * std::min(threads, 2));
+        const double input = share(static_cast<double>(layout.ic_vectors()) * images) * c.input;
+        const double output = share(static_cast<double>(layout.oc_vectors) * images) * c.output;
+        const double barriers = 6 * 0.4e-6;  // two each phase
+        seconds += blocks * (input + share(grid.points) * c.product + output + (threads > 1 ? barriers : 0));
         seconds += machine.parallel_overhead;
     }
+    if (d.weights == Weights::fresh)
+        return seconds + pack_cost(filter, std::min<double>(threads, static_cast<double>(layout.oc_vectors * d.g)), machine);
     // In a network other layers' data have pushed large filters out of the caches by the next call.
-    const double total_rate = std::min(machine.dram_bandwidth * threads, machine.dram_total);
-    if (filter > machine.l2_bytes) seconds += 0.5 * filter / total_rate;
-    // Packing reads the weights, transforms and writes them: as the output transform, per byte written.
-    if (d.weights == Weights::fresh) seconds += filter / (output_rate * std::min<double>(threads, static_cast<double>(layout.oc_vectors * d.g)));
+    if (filter > machine.l2_bytes) seconds += 0.35 * filter / std::min(machine.dram_bandwidth * threads, machine.dram_total);
     return seconds;
 }
 

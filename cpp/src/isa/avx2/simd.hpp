@@ -37,6 +37,10 @@ NPCONV_INLINE __m256 load_range(const float* p, int lo, int hi) { return _mm256_
 NPCONV_INLINE __m256d load_range(const double* p, int lo, int hi) { return _mm256_maskload_pd(p, range_mask(lo, hi, 0.)); }
 NPCONV_INLINE __m256 load_partial(const float* p, std::int64_t n) { return load_range(p, 0, clamp_lanes(n, 8)); }
 NPCONV_INLINE __m256d load_partial(const double* p, std::int64_t n) { return load_range(p, 0, clamp_lanes(n, 4)); }
+template <class T> using Mask = __m256i;
+template <class T> NPCONV_INLINE __m256i mask_range(int lo, int hi) { return range_mask(lo, hi, T(0)); }
+NPCONV_INLINE __m256 load_masked(const float* p, __m256i m) { return _mm256_maskload_ps(p, m); }
+NPCONV_INLINE __m256d load_masked(const double* p, __m256i m) { return _mm256_maskload_pd(p, m); }
 // Masked stores (vmaskmov) are microcoded on AMD, up to twice slower for a whole kernel: tails are stored in pieces.
 NPCONV_INLINE void store_partial(float* p, __m256 v, std::int64_t n) {
     if (n >= 8) return _mm256_storeu_ps(p, v);
@@ -133,6 +137,13 @@ NPCONV_INLINE void deinterleave(__m256d a, __m256d b, __m256d& even, __m256d& od
     const __m256d l = _mm256_permute2f128_pd(a, b, 0x20), h = _mm256_permute2f128_pd(a, b, 0x31);
     even = _mm256_unpacklo_pd(l, h);
     odd = _mm256_unpackhi_pd(l, h);
+}
+
+NPCONV_INLINE __m256 shift_in(__m256 v, __m256 first) {
+    return _mm256_blend_ps(_mm256_permutevar8x32_ps(v, _mm256_setr_epi32(0, 0, 1, 2, 3, 4, 5, 6)), first, 1);
+}
+NPCONV_INLINE __m256d shift_in(__m256d v, __m256d first) {
+    return _mm256_blend_pd(_mm256_permute4x64_pd(v, 0x90), first, 1);
 }
 
 NPCONV_INLINE void transpose(__m256 (&r)[8]) {

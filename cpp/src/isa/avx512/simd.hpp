@@ -39,6 +39,15 @@ NPCONV_INLINE __m512 load_range(const float* p, int lo, int hi) {
 NPCONV_INLINE __m512d load_range(const double* p, int lo, int hi) {
     return _mm512_maskz_loadu_pd(__mmask8(first(hi, 0.) & ~first(lo, 0.)), p);
 }
+template <class T> struct MaskOf;
+template <> struct MaskOf<float> { using type = __mmask16; };
+template <> struct MaskOf<double> { using type = __mmask8; };
+template <class T> using Mask = typename MaskOf<T>::type;
+template <class T> NPCONV_INLINE Mask<T> mask_range(int lo, int hi) {
+    return static_cast<Mask<T>>(first(hi, T(0)) & ~first(lo, T(0)));
+}
+NPCONV_INLINE __m512 load_masked(const float* p, __mmask16 m) { return _mm512_maskz_loadu_ps(m, p); }
+NPCONV_INLINE __m512d load_masked(const double* p, __mmask8 m) { return _mm512_maskz_loadu_pd(m, p); }
 NPCONV_INLINE __m512 set1(float a) { return _mm512_set1_ps(a); }
 NPCONV_INLINE __m512d set1(double a) { return _mm512_set1_pd(a); }
 
@@ -84,6 +93,13 @@ NPCONV_INLINE void deinterleave(__m512 a, __m512 b, __m512& even, __m512& odd) {
 NPCONV_INLINE void deinterleave(__m512d a, __m512d b, __m512d& even, __m512d& odd) {
     even = _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), b);
     odd = _mm512_permutex2var_pd(a, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), b);
+}
+
+NPCONV_INLINE __m512 shift_in(__m512 v, __m512 first) {
+    return _mm512_permutex2var_ps(v, _mm512_setr_epi32(16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14), first);
+}
+NPCONV_INLINE __m512d shift_in(__m512d v, __m512d first) {
+    return _mm512_permutex2var_pd(v, _mm512_setr_epi64(8, 0, 1, 2, 3, 4, 5, 6), first);
 }
 
 // 16x16 in four rounds of 16 shuffles: 32-bit, then 64-bit pairs inside 128-bit lanes, then the lanes themselves.

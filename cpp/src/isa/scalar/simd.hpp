@@ -5,6 +5,7 @@
 //   load, store, stream               any alignment; stream needs natural vector alignment and stream_fence afterwards
 //   load_partial(p, n)                the first n lanes, the others zero and not touched; any n
 //   load_range(p, lo, hi)             lanes lo <= i < hi, the others zero and not touched; 0 <= lo, hi <= lanes
+//   Mask<T>, mask_range<T>(lo, hi), load_masked(p, m)   load_range with a mask made once
 //   store_partial(p, v, n)            the first n lanes
 //   fma(a, b, c) = a*b + c            fnma(a, b, c) = c - a*b; one rounding where the CPU can
 //   max(a, b), min(a, b)              b if either is NaN: max(zero, x) is a ReLU that lets NaN pass
@@ -12,6 +13,7 @@
 //   round, scale_pow2(a, n)           to nearest even; a * 2^n for integral n
 //   any_nonfinite, sum                over all lanes
 //   deinterleave(a, b, even, odd)     the even and odd elements of the 2*lanes elements a, b
+//   shift_in(v, first)                first[0], v[0], v[1], ...
 //   transpose(r)                      lanes x lanes in registers
 #pragma once
 
@@ -52,6 +54,10 @@ NPCONV_INLINE D2 load_range(const double* p, int lo, int hi) {
     for (int i = lo; i < hi; ++i) v[i] = p[i];
     return v;
 }
+struct Range { int lo, hi; };
+template <class T> using Mask = Range;
+template <class T> NPCONV_INLINE Range mask_range(int lo, int hi) { return {lo, hi}; }
+template <class T> NPCONV_INLINE Vec<T> load_masked(const T* p, Range m) { return load_range(p, m.lo, m.hi); }
 NPCONV_INLINE int clamp_lanes(std::int64_t n, int most) { return n > most ? most : n < 0 ? 0 : int(n); }
 NPCONV_INLINE F4 load_partial(const float* p, std::int64_t n) { return n >= 4 ? load(p) : load_range(p, 0, clamp_lanes(n, 4)); }
 NPCONV_INLINE D2 load_partial(const double* p, std::int64_t n) { return n >= 2 ? load(p) : load_range(p, 0, clamp_lanes(n, 2)); }
@@ -116,6 +122,8 @@ NPCONV_INLINE void deinterleave(D2 a, D2 b, D2& even, D2& odd) {
     even = __builtin_shuffle(a, b, L2{0, 2});
     odd = __builtin_shuffle(a, b, L2{1, 3});
 }
+NPCONV_INLINE F4 shift_in(F4 v, F4 first) { return __builtin_shuffle(v, first, I4{4, 0, 1, 2}); }
+NPCONV_INLINE D2 shift_in(D2 v, D2 first) { return __builtin_shuffle(v, first, L2{2, 0}); }
 NPCONV_INLINE void transpose(F4 (&r)[4]) {
     const F4 a = __builtin_shuffle(r[0], r[1], I4{0, 4, 1, 5}), b = __builtin_shuffle(r[2], r[3], I4{0, 4, 1, 5});
     const F4 c = __builtin_shuffle(r[0], r[1], I4{2, 6, 3, 7}), d = __builtin_shuffle(r[2], r[3], I4{2, 6, 3, 7});
