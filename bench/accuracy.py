@@ -55,7 +55,7 @@ def arguments(problem: Problem) -> dict[str, Any]:
         "padding": tuple(pads),
         "dilation": tuple(problem.axes(problem.dilation)),
         "groups": problem.g,
-        "padding_mode": problem.padding_mode,
+        "padding_mode": tuple(problem.axes(problem.padding_modes)),
     }
 
 

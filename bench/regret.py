@@ -1,15 +1,18 @@
 """How much slower the estimate's choice is than the best candidate, over the built-in shapes.
 
-    python bench/regret.py [resnet50 ...] [--threads 1 2] [--rounds 8] [--json out.json]
+    python bench/regret.py [resnet50 ...] [--threads 1 2] [--rounds 6] [--json out.json]
 
 All candidates that are not hopeless are timed in interleaved rounds. "Best" is picked on one half of the rounds and
 timed on the other (and the other way round), so that the winner of a noisy race does not count as better than it is.
 Regret = the choice's time / the best one's time - 1. Wisdom is neither read nor written.
+
+Arguments that end in .json are results of earlier runs and are added to the tables.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import sys
@@ -24,7 +27,7 @@ from npconv import _npconv, shapes
 from npconv.bench.report import short, table
 
 Candidate = tuple[str, str]  # algorithm, parameters
-SCREENING = 1.6  # candidates slower than this times the fastest first visit are dropped
+SCREENING = 1.4  # candidates slower than this times the fastest first visit are dropped
 
 
 def chosen(descriptor: str, threads: int) -> Candidate:
@@ -71,13 +74,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=shapes.networks())
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=8, help="an even number")
+    parser.add_argument("--rounds", type=int, default=6, help="at least 2; half of them pick, half of them time")
     parser.add_argument("--seconds", type=float, default=0.01, help="for one visit of one candidate")
     parser.add_argument("--worst", type=int, default=15, help="how many of the worst layers to show")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    layers = shapes.resolve(options.networks)
-    rows = []
+    earlier = [name for name in options.networks if name.endswith(".json")]
+    rows = [row for name in earlier for row in json.loads(Path(name).read_text(encoding="utf-8"))]
+    layers = shapes.resolve([name for name in options.networks if name not in earlier])
     for threads in options.threads:
         for index, layer in enumerate(layers):
             rows.append(regret(layer.descriptor, threads, max(2, options.rounds), options.seconds))
@@ -86,12 +90,12 @@ def main() -> int:
     if sys.stderr.isatty():
         print(file=sys.stderr)
     if options.json:
-        import json
-
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     body = []
     for threads in options.threads:
         values = [row["regret"] for row in rows if row["threads"] == threads]
+        if not values:
+            continue
         figures = (np.median(values), np.percentile(values, 95), max(values))
         body.append([str(threads), str(len(values)), *(f"{100 * value:.1f} %" for value in figures)])
     print(table(["threads", "layers", "median regret", "P95", "worst"], body))

@@ -160,16 +160,6 @@ def test_the_strictest_class_has_a_general_server():
                 assert [r for r in rows if r["refusal"] is None and r["algorithm"] != "reference"]
 
 
-def test_float64_sums_of_float32_arrays():
-    """acc_dtype=float64: one rounding at the end."""
-    x_shape, w_shape, parameters = SHAPES["k3_256x14"]
-    x, w = make_data("normal", x_shape, w_shape, np.float32)
-    got = nc.conv2d(x, w, acc_dtype=np.float64, **parameters)
-    assert got.dtype == np.float32
-    want, _ = exact("k3_256x14", "normal", "float32")
-    np.testing.assert_array_max_ulp(got, want.astype(np.float32), maxulp=1)
-
-
 if __name__ == "__main__":
     for name in [a for a in _npconv.algorithms() if a != "reference"]:
         for accuracy_class in CLASSES:

@@ -61,7 +61,7 @@ def test_a_block_is_its_own_threads():
         assert nc.get_num_threads() == 2
 
 
-@pytest.mark.parametrize("value", [1.5, "2", None, True])
+@pytest.mark.parametrize("value", [1.5, "2", True])
 def test_blocks_take_integers(value):
     with pytest.raises(TypeError):
         with nc.threads(value):
@@ -137,9 +137,11 @@ def test_python_runs_while_a_call_computes():
     steps_during = []
 
     def work():
-        for _ in range(3):
-            nc.conv2d(x, w, padding=1, num_threads=1, algorithm="im2col")
-        done.set()
+        try:
+            for _ in range(3):
+                nc.conv2d(x, w, padding=1, num_threads=1, algorithm="im2col")
+        finally:
+            done.set()
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -170,17 +170,14 @@ private:
             if (verbose()) log(p.function + ": x is copied to the memory order of the plan");
             c.x = dense;
             c.args.src = view(c.x, p.dtype, p.order());
-            if (classify(c.args.src) != order) order_of_single_channel(c.args.src);
+            classify(c.args.src);
         }
         if (c.dst_order != plan().desc.dst_order) {
             c.computed = empty(shape_of(c.out), p.dtype);
             c.args.dst = view(c.computed, p.dtype, p.order());
-            if (classify(c.args.dst) != plan().desc.dst_order) order_of_single_channel(c.args.dst);
+            classify(c.args.dst);
         }
     }
-
-    // With one channel both orders describe the same memory, and classify() calls it nchw.
-    static void order_of_single_channel(Tensor& t) { t.stride[1] = 1; }
 
     Problem problem_;
     bool has_residual_ = false;
@@ -194,7 +191,9 @@ private:
 void register_conv(py::module_& m) {
     m.def("conv", &conv);
     m.def("describe", &describe);
-    py::class_<PyPlan>(m, "Plan", py::is_final())
+    py::class_<PyPlan>(m, "Plan", py::is_final(),
+                       "A convolution whose algorithm is chosen and whose weights are packed; plan_conv1d, plan_conv2d and "
+                       "plan_conv3d make it.")
         .def(py::init<int, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle,
                       py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle,
                       py::handle, py::handle, py::handle, py::handle>())

@@ -108,7 +108,9 @@ Problem make_problem(int nd, const Shape& x_shape, std::optional<py::dtype> x_ty
     const AxisOrder weight_order = parse_weight_format(a.weight_format, nd, f);
     p.desc = make_desc(make_request(p, x_shape, w_shape, weight_order, a));
     p.desc.src = p.desc.wei = p.desc.dst = p.desc.acc = p.dtype;
-    p.desc.src_order = p.desc.dst_order = p.channels_last ? Order::nhwc : Order::nchw;
+    // With one channel both orders are the same memory, which classify() calls nchw.
+    p.desc.src_order = p.channels_last && p.desc.ic > 1 ? Order::nhwc : Order::nchw;
+    p.desc.dst_order = p.channels_last && p.desc.oc > 1 ? Order::nhwc : Order::nchw;
     p.desc.accuracy = parse_accuracy(a.accuracy, f);
     p.output_shape = output_shape(p);
 

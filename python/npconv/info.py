@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from operator import index
-from typing import NamedTuple, SupportsIndex, overload
+from typing import NamedTuple, SupportsIndex, cast, overload
 
 import numpy as np
 
@@ -390,7 +390,7 @@ def _axis_pads(form: SupportsIndex | str | Sequence[SupportsIndex], axis: _Axis)
             raise ValueError(f"padding expects an amount or one of {', '.join(named)}, got {form!r}")
         return named[form]
     if isinstance(form, Sequence):
-        pair = [index(amount) for amount in form]
+        pair = [index(amount) for amount in cast(Sequence[SupportsIndex], form)]
         if len(pair) != 2:
             raise ValueError(f"padding of an axis expects a pair (before, after), got {form}")
         return pair[0], pair[1]

@@ -173,10 +173,9 @@ def show_runtime(file: TextIO | None = None) -> None:
     """
     out = sys.stdout if file is None else file
     print(f"npconv {_npconv.__version__}, NumPy {np.__version__}, Python {sys.version.split()[0]}", file=out)
-    rows: dict[str, Any] = dict(_npconv.runtime_info())
-    rows["threads now"] = get_num_threads()
-    rows["tuning"] = get_tuning()
-    rows["reproducible"] = get_reproducible()
+    rows: dict[str, Any] = {key: value for key, value in _npconv.runtime_info().items() if key != "version"}
+    mode, limit = get_tuning()
+    rows["tuning"] = mode if limit is None else f"{mode}, at most {limit} s for a shape"
     rows.update({f"memory {key}": value for key, value in memory_info().items()})
     rows.update(sorted((k, v) for k, v in os.environ.items() if k.startswith(("NPCONV_", "OMP_"))))
     width = max(len(key) for key in rows)

@@ -11,15 +11,16 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from npconv import _npconv
 
 __all__ = ["Layer", "load", "networks", "resolve"]
 
 
-class Layer(NamedTuple):
+@dataclass(frozen=True)
+class Layer:
     """One problem: its canonical descriptor, what it is called, and how often it occurs."""
 
     descriptor: str

@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from npconv import _npconv, _wisdom_file
 from npconv._wisdom_file import Content, Entry
@@ -137,7 +137,7 @@ def _take_entries(found: list[Entry]) -> tuple[int, int]:
     if not found:
         return (0, 0)
     try:
-        accepted, rejected = _npconv.wisdom_update(found)
+        accepted, rejected = _npconv.wisdom_update([dict(entry) for entry in found])
         return (int(accepted), int(rejected))
     except Exception:
         if len(found) == 1:
@@ -219,7 +219,7 @@ def entries() -> list[Entry]:
     True
     """
     load()
-    return [Entry(**entry) for entry in _npconv.wisdom_entries()]
+    return cast(list[Entry], _npconv.wisdom_entries())
 
 
 def export(file: str | os.PathLike[str] | None = None) -> str:

@@ -1,6 +1,7 @@
 #include "isa/cpuid.hpp"
 
 #include <cstring>
+#include <fstream>
 #include <string>
 
 #include "isa/isa.hpp"
@@ -79,7 +80,14 @@ void identify(CpuInfo& info) {
 
 #endif
 
-long cache_size([[maybe_unused]] int name, long otherwise) {
+// What the kernel says, because glibc counts the L3 caches of a whole socket on some AMD machines.
+long cache_size([[maybe_unused]] int index, [[maybe_unused]] int name, long otherwise) {
+#if defined(__linux__)
+    std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index) + "/size");
+    long size = 0;
+    char unit = 0;
+    if (file >> size >> unit && size > 0) return unit == 'K' ? size << 10 : unit == 'M' ? size << 20 : size;
+#endif
 #if defined(_SC_LEVEL1_DCACHE_SIZE)
     const long n = sysconf(name);
     if (n > 0) return n;
@@ -102,9 +110,9 @@ CpuInfo identify_cpu() {
     for (const auto& feature : features)
         if (feature.has) info.features.push_back(feature.name);
 #if defined(_SC_LEVEL1_DCACHE_SIZE)
-    info.l1 = cache_size(_SC_LEVEL1_DCACHE_SIZE, info.l1);
-    info.l2 = cache_size(_SC_LEVEL2_CACHE_SIZE, info.l2);
-    info.l3 = cache_size(_SC_LEVEL3_CACHE_SIZE, info.l3);
+    info.l1 = cache_size(0, _SC_LEVEL1_DCACHE_SIZE, info.l1);
+    info.l2 = cache_size(2, _SC_LEVEL2_CACHE_SIZE, info.l2);
+    info.l3 = cache_size(3, _SC_LEVEL3_CACHE_SIZE, info.l3);
 #endif
     return info;
 }

@@ -75,11 +75,33 @@ NPCONV_INLINE void planar_interior(const StripSource<T>& s, const T* row, int ph
     }
 }
 
+// The interior of a row of which every second element is wanted.
+template <class T> NPCONV_INLINE void planar_every_second(const StripSource<T>& s, const T* row, T* dst) {
+    constexpr int L = lanes<T>;
+    const std::int64_t lo = s.interior_lo, n = s.interior_hi - lo;
+    if (n <= 0) return;
+    const T* src = row + 2 * std::int64_t(s.column[lo]);
+    for (std::int64_t i = 0; i < n; i += L) {
+        Vec<T> even, odd;
+        const std::int64_t left = 2 * (n - i) - 1;  // what lies behind the last wanted element is not touched
+        if (left > 2 * L) {
+            deinterleave(load(src + 2 * i), load(src + 2 * i + L), even, odd);
+            store(dst + lo + i, even);
+        } else {
+            deinterleave(load_partial(src + 2 * i, left), load_partial(src + 2 * i + L, left - L), even, odd);
+            store_partial(dst + lo + i, even, n - i);
+        }
+    }
+}
+
 template <class T>
 NPCONV_INLINE void planar_row(const StripSource<T>& s, const T* row, int phases, T* dst, std::int64_t phase_stride) {
-    if (s.column_stride == 1) {
+    if (s.column_stride == 1 || (s.column_stride == 2 && phases == 1)) {
         planar_columns(s, row, 0, s.interior_lo, phases, dst, phase_stride);
-        planar_interior(s, row, phases, dst, phase_stride);
+        if (s.column_stride == 1)
+            planar_interior(s, row, phases, dst, phase_stride);
+        else
+            planar_every_second(s, row, dst);
         planar_columns(s, row, s.interior_hi, s.columns, phases, dst, phase_stride);
     } else {
         planar_columns(s, row, 0, s.columns, phases, dst, phase_stride);
@@ -147,10 +169,14 @@ void planar(const StripSource<T>& s, std::int64_t channels, int phases, T* dst, 
 // Columns [begin, end) of all channels of a row, one by one.
 template <class T>
 NPCONV_INLINE void lanes_columns(const StripSource<T>& s, const T* row, std::int64_t channels, std::int64_t begin,
-                                 std::int64_t end, T* dst) {
+                                 std::int64_t end, Vec<T> constant, T* dst) {
     constexpr int L = lanes<T>;
     for (std::int64_t i = begin; i < end; ++i) {
         T* d = dst + i * L;
+        if (s.column[i] < 0) {
+            store(d, constant);
+            continue;
+        }
         for (std::int64_t c = 0; c < channels; ++c) d[c] = element(s, row + c * s.channel_stride, i);
         for (std::int64_t c = channels; c < L; ++c) d[c] = T(0);
     }
@@ -192,9 +218,9 @@ template <class T> void lanes_loader(const StripSource<T>& s, std::int64_t chann
         }
         const T* row = s.image + s.row_offset[r];
         if (s.column_stride == 1) {
-            lanes_columns(s, row, channels, 0, s.interior_lo, d);
+            lanes_columns(s, row, channels, 0, s.interior_lo, load(constant), d);
             lanes_transposed(s, row, channels, d);
-            lanes_columns(s, row, channels, s.interior_hi, s.columns, d);
+            lanes_columns(s, row, channels, s.interior_hi, s.columns, load(constant), d);
         } else if (s.channel_stride == 1) {
             const Vec<T> v = load(constant);
             for (std::int64_t i = 0; i < s.columns; ++i) {
@@ -202,7 +228,7 @@ template <class T> void lanes_loader(const StripSource<T>& s, std::int64_t chann
                 store(d + i * L, k < 0 ? v : load_partial(row + k * s.column_stride, channels));
             }
         } else {
-            lanes_columns(s, row, channels, 0, s.columns, d);
+            lanes_columns(s, row, channels, 0, s.columns, load(constant), d);
         }
     }
 }

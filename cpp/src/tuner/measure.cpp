@@ -75,6 +75,8 @@ struct Measurement::Data {
     ConvDesc desc;
     int threads;
     Buffer src, wei, dst, residual, vectors;
+    Buffer copies;  // of packed weights
+    std::size_t copies_bytes = 0;
     Buffer expected;              // the strict algorithm's output without epilogue
     double s = 0, largest = 0;    // max of conv(|x|, |w|), max|y|
     ConvArgs args;
@@ -192,21 +194,24 @@ double Measurement::run(const Algorithm& algorithm, const Params& params, double
     const std::size_t bytes = plan->packed_bytes();
     const bool fresh = d.desc.weights == Weights::fresh;
     // Weights that fit into L2 many times over are hot in any network soon enough; larger ones rotate through copies
-    // that exceed the last-level cache.
-    const std::size_t l3 = static_cast<std::size_t>(cpu_info().l3);
-    const std::size_t copies = fresh || bytes < (std::size_t(64) << 10) ? 1 : std::clamp<std::size_t>(3 * l3 / bytes, 2, 64);
-    std::vector<Buffer> packed;
-    packed.push_back(d.packed(*plan, d.args.wei));
-    while (packed.size() < copies) {
-        packed.push_back(make_buffer(bytes));
-        std::memcpy(packed.back().get(), packed.front().get(), bytes);
+    // that exceed the last-level cache. The limit is for virtual machines, which report the whole socket's cache.
+    const std::size_t cold = std::min<std::size_t>(3 * static_cast<std::size_t>(cpu_info().l3), std::size_t(128) << 20);
+    const std::size_t copies = fresh || bytes < (std::size_t(64) << 10) ? 1 : std::clamp<std::size_t>(cold / bytes, 2, 64);
+    const std::size_t stride = (bytes / 64 + 1) * 64;
+    if (d.copies_bytes < copies * stride) {  // kept for later runs: new pages would cost more than the calls
+        d.copies.reset();
+        d.copies = make_buffer(copies * stride);
+        d.copies_bytes = copies * stride;
     }
+    char* const packed = d.copies.get();
+    plan->pack(d.args.wei, packed, d.threads);
+    for (std::size_t i = 1; i < copies; ++i) std::memcpy(packed + i * stride, packed, bytes);
     std::vector<double> times;
     ConvArgs args = d.args;
     const auto once = [&](std::size_t i) {
         const Clock::time_point start = Clock::now();
-        if (fresh) plan->pack(d.args.wei, packed.front().get(), d.threads);
-        args.packed = packed[i % copies].get();
+        if (fresh) plan->pack(d.args.wei, packed, d.threads);
+        args.packed = packed + i % copies * stride;
         npconv::run(*plan, args);
         return seconds_since(start);
     };

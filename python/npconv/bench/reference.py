@@ -10,27 +10,33 @@ from numpy.typing import NDArray
 
 from .peers.problem import Problem
 
-_NUMPY_MODES = {"reflect": "reflect", "symmetric": "symmetric", "replicate": "edge", "circular": "wrap"}
+_NUMPY_MODES = {
+    "zeros": "constant",
+    "reflect": "reflect",
+    "symmetric": "symmetric",
+    "replicate": "edge",
+    "circular": "wrap",
+}
 
 
 def convolve(problem: Problem, x: NDArray[Any], w: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     """conv(x, w) + b in float64; arrays in N, C, spatial and O, I, spatial order."""
     nd, g = problem.nd, problem.g
     begin, end = problem.axes(problem.pad_begin), problem.axes(problem.pad_end)
-    widths = [(0, 0), (0, 0), *zip(begin, end, strict=True)]
-    if problem.padding_mode == "zeros":
-        padded = np.pad(x.astype(np.float64), widths)
-    else:
-        padded = np.pad(x.astype(np.float64), widths, mode=_NUMPY_MODES[problem.padding_mode])  # type: ignore[call-overload]
+    padded = x.astype(np.float64)
+    for at, mode in enumerate(problem.axes(problem.padding_modes)):
+        widths = [(0, 0)] * (nd + 2)
+        widths[at + 2] = begin[at], end[at]
+        padded = np.pad(padded, widths, mode=_NUMPY_MODES[mode])  # type: ignore[call-overload]
     output, stride = problem.axes(problem.output), problem.axes(problem.stride)
     dilation = problem.axes(problem.dilation)
     points = int(np.prod(output))
     icg, ocg = problem.ic // g, problem.oc // g
     weight = w.astype(np.float64).reshape(g, ocg, icg, -1)
     total = np.zeros((problem.mb, g, ocg, points))
-    for tap, at in enumerate(product(*(range(k) for k in problem.axes(problem.kernel)))):
+    for tap, place in enumerate(product(*(range(k) for k in problem.axes(problem.kernel)))):
         where = tuple(
-            slice(at[i] * dilation[i], at[i] * dilation[i] + (output[i] - 1) * stride[i] + 1, stride[i])
+            slice(place[i] * dilation[i], place[i] * dilation[i] + (output[i] - 1) * stride[i] + 1, stride[i])
             for i in range(nd)
         )
         part = padded[(slice(None), slice(None), *where)].reshape(problem.mb, g, icg, points)

@@ -58,10 +58,12 @@ def short(descriptor: str) -> str:
         text += _axes(("pf", "pt", "pl"), problem["pad_begin"], nd, False) + _axes(
             ("pe", "pb", "pr"), problem["pad_end"], nd, False
         )
-    return text + "".join(f"_{problem[field]}" for field, usual in _USUAL if problem[field] != usual)
+    extra = [problem[field] for field, usual in _USUAL if problem[field] != usual]
+    modes = [mode for mode in problem["padding_mode"][3 - nd :] if mode != "zeros"]
+    return "_".join([text, *extra, *dict.fromkeys(modes)])
 
 
-_USUAL = (("dtype", "f32"), ("src_order", "nchw"), ("padding_mode", "zeros"), ("accuracy", "standard"))
+_USUAL = (("dtype", "f32"), ("src_order", "nchw"), ("accuracy", "standard"))
 
 
 def _axes(names: tuple[str, str, str], values: Sequence[int], nd: int, merge: bool = True) -> str:

@@ -76,7 +76,7 @@ def run(
     gflops, peak, percent_of_peak
         of the direct algorithm; the FMA peak measured in this run, in FLOP/s.
     detail
-        for npconv's plans, algorithm and parameters.
+        algorithm and parameters, for npconv.
     best_peer, ratio, ratio_burst
         npconv's rows: the fastest comparable peer, and its time over ours, median to median and burst to burst.
     skipped or failed
@@ -187,8 +187,10 @@ class _Session:
             worker.wait_quiet()
         each = sum(2 * max(BURST, entry.facts["seconds"]) for entry in entries)
         wanted = int(min(MOST_ROUNDS, max(LEAST_ROUNDS, self.seconds / each)))
-        clean = 0
-        for _ in range(2 * wanted):
+        clean, first = 0, time.perf_counter()
+        for visited in range(2 * wanted):
+            if clean == wanted or (visited >= wanted and time.perf_counter() - first > 2 * self.seconds):
+                break
             before, own, start = machine_cpu_seconds(), self._own(), time.perf_counter()
             values = [self._burst(entry) for entry in entries]
             self._peak(threads, problem.dtype, active)
@@ -198,9 +200,7 @@ class _Session:
                 if value is not None:
                     entry.bursts.append((value, disturbed))
             clean += not disturbed
-            if clean == wanted:
-                break
-            if disturbed:
+            if disturbed and visited >= wanted:
                 time.sleep(RECOVERY)
 
     def _own(self) -> float:

@@ -64,7 +64,7 @@ def tune(
 
 
 def _notes(row: TuneRow) -> str:
-    notes = [] if row.status == "tuned" else [row.status]
+    notes: list[str] = [] if row.status == "tuned" else [row.status]
     if row.noise is not None and row.noise > NOISY:
         notes.append("noisy")
     if row.message:

@@ -56,7 +56,8 @@ struct Work {
         const double row = row_transform + 4 * width;  // and taking the half-size transform apart
         const double load = 6 * width, store = 7 * static_cast<double>(h.step);
         const double product = 4 * height * icg;
-        task = icg * height * (row + load) + icg * bins * column_transform +
+        const double live = v.tiles > 1 ? height : std::min(height, static_cast<double>(d.h().in));  // other rows are zero
+        task = icg * live * (row + load) + icg * bins * column_transform +
                ocg * (bins * (column_transform + product) + static_cast<double>(v.step) * (row + store));
         pack = static_cast<double>(d.h().kernel) * (row + load) + bins * (column_transform + 20 * height);
         packs = (d.oc * d.icg() + lanes - 1) / lanes;
@@ -84,8 +85,9 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& p, int threads,
     const double image = mb * item *
                          (static_cast<double>(d.ic) * static_cast<double>(d.in_pixels()) +
                           2 * static_cast<double>(d.oc) * static_cast<double>(d.out_pixels()));
-    return m.call_overhead + (threads > 1 ? m.parallel_overhead : 0) + cycles * cycle + moved +
-           0.5 * image / m.bandwidth(image, threads);
+    // An image in a cache is mostly read and written behind the arithmetic, one in DRAM is not.
+    const double traffic = image / m.bandwidth(image, threads) * (image > m.l3_bytes ? 1.3 : 0.4);
+    return m.call_overhead + (threads > 1 ? m.parallel_overhead : 0) + 0.85 * cycles * cycle + moved + traffic;
 }
 
 // Ranked by work alone, so that the list does not depend on the machine.

@@ -52,6 +52,8 @@ template <class T> NPCONV_INLINE void inverse_row(const FftRows<T>& f, const T* 
     inverse_passes(f.half, f.half.passes, work, 2 * L);
 }
 
+constexpr int prefetch_rows = 2;
+
 template <class T>
 void forward(const FftRows<T>& f, const T* const* lane, const std::int64_t* row_stride, int rows, T* work, T* spectra) {
     constexpr int L = lanes<T>;
@@ -66,6 +68,9 @@ void forward(const FftRows<T>& f, const T* const* lane, const std::int64_t* row_
             } else {
                 NPCONV_UNROLL for (int l = 0; l < L; ++l) r[l] = load_partial(p[l] + c, width - c);
             }
+            // Rows are too short and too far apart for the hardware to see what comes next.
+            if (i + prefetch_rows < rows)
+                NPCONV_UNROLL for (int l = 0; l < L; ++l) prefetch(p[l] + prefetch_rows * row_stride[l] + c);
             transpose(r);
             NPCONV_UNROLL for (int l = 0; l < L; ++l) store(work + (c + l) * L, r[l]);
         }
@@ -179,6 +184,7 @@ private:
         T* d[L];
         int n[L];
         int least = columns_;
+        const bool next = i + 1 < rows_;
         for (int l = 0; l < L; ++l) {
             d[l] = s_.dst[l] + i * s_.dst_row;
             n[l] = i < limit_[l] ? s_.columns[l] : 0;
@@ -189,6 +195,7 @@ private:
             NPCONV_UNROLL for (int l = 0; l < L; ++l) r[l] = load(work + (c + l) * L);
             transpose(r);
             if (least - c >= L) {
+                if (next) NPCONV_UNROLL for (int l = 0; l < L; ++l) prefetch_write(d[l] + s_.dst_row + c);
                 NPCONV_UNROLL for (int l = 0; l < L; ++l) store(d[l] + c, r[l]);
             } else {
                 NPCONV_UNROLL for (int l = 0; l < L; ++l)

@@ -28,7 +28,7 @@ class Peer:
     ) -> Iterator[tuple[str, Figure | str]]:
         if problem.mb != 1:
             raise Skip("no batches")
-        if problem.dtype != "f32" or problem.padding_mode != "zeros":
+        if problem.dtype != "f32" or not problem.zero_padding:
             raise Skip("f32 with zero padding only")
         net = self._network(problem, w, b, folder)
         ncnn, image = self.ncnn, x[0]

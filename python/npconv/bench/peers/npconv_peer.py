@@ -35,7 +35,7 @@ class Peer:
             "padding": tuple(pairs),
             "dilation": tuple(problem.axes(problem.dilation)),
             "groups": problem.g,
-            "padding_mode": problem.padding_mode,
+            "padding_mode": tuple(problem.axes(problem.padding_modes)),
             "accuracy": problem.accuracy,
         }
         if problem.channels_last:
@@ -48,6 +48,9 @@ class Peer:
         plan = plan_conv(x.shape, w, b, **arguments)
         detail = f"{plan.algorithm} {plan.parameters}".strip()
         out = np.empty(plan.output_shape, x.dtype)
-        yield "functional", Figure("functional", lambda: conv(x, w, b, **arguments), fetch)
+        fresh = problem.descriptor.replace("_const_", "_fresh_")
+        pick = next(row for row in self.core.explain(fresh, self.threads) if row["picked"])
+        picked = f"{pick['algorithm']} {pick['parameters']}".strip()
+        yield "functional", Figure("functional", lambda: conv(x, w, b, **arguments), fetch, picked)
         yield "planned", Figure("planned", lambda: plan(x), fetch, detail)
         yield "planned out=", Figure("steady", lambda: plan(x, out=out), fetch, detail)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Axes = tuple[int, int, int]
+T = TypeVar("T")
 
 
 class Skip(Exception):
@@ -35,7 +36,7 @@ class Problem:
     dilation: Axes
     pad_begin: Axes
     pad_end: Axes
-    padding_mode: str
+    padding_modes: tuple[str, str, str]
     channels_last: bool
     accuracy: str
     flops: float
@@ -48,8 +49,11 @@ class Problem:
         fields: dict[str, Any] = {"channels_last": parsed["src_order"] == "nhwc"}
         for name in ("input", "output", "kernel", "stride", "dilation", "pad_begin", "pad_end"):
             fields[name] = tuple(parsed[name])
-        for name in ("descriptor", "dtype", "mb", "g", "ic", "oc", "padding_mode", "accuracy", "flops"):
+        for name in ("descriptor", "dtype", "mb", "g", "ic", "oc", "accuracy", "flops"):
             fields[name] = parsed[name]
+        fields["padding_modes"] = tuple(parsed["padding_mode"])
+        if min(fields["pad_begin"] + fields["pad_end"]) < 0:
+            raise ValueError(f"negative padding can't be measured, got {parsed['descriptor']}")
         return cls(**fields)
 
     @property
@@ -71,7 +75,11 @@ class Problem:
     def weight_shape(self) -> tuple[int, ...]:
         return (self.oc, self.ic // self.g, *self.axes(self.kernel))
 
-    def axes(self, values: Axes) -> list[int]:
+    @property
+    def zero_padding(self) -> bool:
+        return all(mode == "zeros" for mode in self.axes(self.padding_modes))
+
+    def axes(self, values: tuple[T, T, T]) -> list[T]:
         """The last nd of three per-axis values."""
         return list(values[3 - self.nd :])
 

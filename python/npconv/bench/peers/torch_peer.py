@@ -29,8 +29,8 @@ class Peer:
     def figures(
         self, problem: Problem, x: Array, w: Array, b: Array, folder: Path
     ) -> Iterator[tuple[str, Figure | str]]:
-        if problem.padding_mode != "zeros":
-            raise Skip(f"padding mode {problem.padding_mode} is not measured")
+        if not problem.zero_padding:
+            raise Skip("zero padding only")
         pad, before = self._padding(problem)
         yield "functional", self._functional(problem, x, w, b, pad, before)
         yield "functional nhwc", self._functional_channels_last(problem, x, w, b, pad, before)

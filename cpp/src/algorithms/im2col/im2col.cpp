@@ -1,0 +1,96 @@
+// im2col + GEMM without the column matrix: panels [term][pixel] of a band of outputs are packed straight from the image,
+// and a 1x1 layer with unit strides is read in place.
+#include <algorithm>
+#include <set>
+
+#include "algorithms/algorithm.hpp"
+#include "gemm/cost.hpp"
+#include "gemm/driver.hpp"
+
+namespace npconv {
+namespace {
+
+// tile: 0 lanes are channels, 1 lanes are pixels. shared: see DenseConfig. band: output pixels of a band.
+// split: parts of the channels of a band (in place only). copy: panels although the image could be read in place.
+struct Im2colParams {
+    int tile, shared, band, split, copy;
+    explicit Im2colParams(const Params& p) : tile(p.v[0]), shared(p.v[1]), band(p.v[2]), split(p.v[3]), copy(p.v[4]) {}
+};
+
+DenseConfig config(const ConvDesc& d, const Params& params) {
+    const Im2colParams p(params);
+    DenseConfig c;
+    c.source = dense_image_possible(d) && !p.copy ? DenseSource::image : DenseSource::panel;
+    c.lanes_are_pixels = p.tile == 1;
+    c.shared = p.shared == 1;
+    c.split = p.split;
+    const std::int64_t ow = c.source == DenseSource::image ? d.out_pixels() : d.w().out, band = std::max(p.band, 1);
+    c.band_rows = std::max<std::int64_t>(1, band / ow);
+    c.band_columns = std::min<std::int64_t>(band, ow);
+    return c;
+}
+
+std::string refuse(const ConvDesc& d, const Isa&) { return dense_refusal(d); }
+
+double estimate(const ConvDesc& d, const Isa& isa, const Params& p, int threads, const Machine& machine) {
+    return dense_seconds(d, isa, config(d, p), threads, machine);
+}
+
+// Bands whose panel takes about `bytes`, a whole number of tiles or of rows, never above 16 MB.
+int band_of(const ConvDesc& d, std::int64_t bytes, std::int64_t tile, bool image) {
+    const std::int64_t column = std::max<std::int64_t>(1, d.icg() * d.taps()) * static_cast<std::int64_t>(item_size(d.src));
+    const std::int64_t ow = image ? d.out_pixels() : d.w().out;
+    const std::int64_t most = std::max<std::int64_t>(1, (16 << 20) / column), all = image ? ow : d.h().out * ow;
+    std::int64_t band = std::clamp<std::int64_t>(bytes / column / tile * tile, std::min(tile, most), std::min<std::int64_t>(most, 1 << 20));
+    if (band >= all) return static_cast<int>(all);
+    if (band >= ow) return static_cast<int>(band / ow * ow);
+    const std::int64_t parts = (ow + band - 1) / band, even = (ow + parts - 1) / parts;  // parts of a row alike
+    band = std::min(band, (even + tile - 1) / tile * tile);
+    return static_cast<int>(std::max<std::int64_t>(band, 1));
+}
+
+void add_in_place(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor, std::vector<Params>& found) {
+    for (int tile = 0; tile < 2; ++tile) {
+        const DenseBlocks k = dense_blocks(d, isa, tile == 1);
+        if (tile == 1 && d.out_pixels() * static_cast<std::int64_t>(item_size(d.src)) < isa.vector_bytes) continue;
+        const std::int64_t blocks = (d.ocg() + k.block - 1) / k.block;
+        for (std::int64_t kilobytes : rigor == Rigor::exhaustive ? std::vector<std::int64_t>{64, 128, 256, 512, 1024} : std::vector<std::int64_t>{128, 512})
+            for (int parts : rigor == Rigor::exhaustive ? std::vector<int>{1, 2, 4, 8} : std::vector<int>{1, 4})
+                if (parts == 1 || (threads > 1 && parts * threads / 4 <= blocks))
+                    found.push_back(Params{{tile, 0, band_of(d, kilobytes << 10, k.pixels, true), parts == 1 ? 1 : parts * threads / 2, 0, 0}});
+    }
+}
+
+std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor) {
+    std::vector<Params> found;
+    const bool image = dense_image_possible(d);
+    if (image) add_in_place(d, isa, threads, rigor, found);
+    for (int tile = 0; tile < 2; ++tile) {
+        const DenseBlocks k = dense_blocks(d, isa, tile == 1);
+        for (int shared = 0; shared < (threads > 1 ? 2 : 1); ++shared)
+            for (std::int64_t kilobytes : rigor == Rigor::exhaustive ? std::vector<std::int64_t>{96, 192, 384, 768, 1536} : std::vector<std::int64_t>{192, 640})
+                found.push_back(Params{{tile, shared, band_of(d, kilobytes << 10, k.pixels, false), 1, image, 0}});
+    }
+    std::vector<Params> distinct;
+    for (const Params& p : found)
+        if (std::find(distinct.begin(), distinct.end(), p) == distinct.end()) distinct.push_back(p);
+    if (rigor != Rigor::exhaustive && distinct.size() > 12) distinct.resize(12);
+    return distinct;
+}
+
+std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p);
+
+const char* const param_names[] = {"tile", "shared", "band", "split", "copy", nullptr};
+
+}  // namespace
+
+extern const Algorithm im2col_algorithm;
+const Algorithm im2col_algorithm = {"im2col", 1, param_names, refuse, estimate, candidates, make_plan};
+
+namespace {
+std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p) {
+    return make_dense_plan(d, im2col_algorithm, isa, p, config(d, p));
+}
+}  // namespace
+
+}  // namespace npconv

@@ -1,0 +1,20 @@
+// The one driver behind im2col and direct: cuts the output into bands, brings X where the kernels can read it, sweeps.
+#pragma once
+
+#include <memory>
+
+#include "gemm/geometry.hpp"
+#include "isa/machine.hpp"
+#include "npconv/plan.hpp"
+
+namespace npconv {
+
+// Output channels a weight block holds, and of which a last block is a multiple.
+struct DenseBlocks {
+    int block, rest, pixels;
+};
+DenseBlocks dense_blocks(const ConvDesc&, const Isa&, bool lanes_are_pixels);
+
+std::unique_ptr<Plan> make_dense_plan(const ConvDesc&, const Algorithm&, const Isa&, const Params&, const DenseConfig&);
+
+}  // namespace npconv

@@ -1,0 +1,87 @@
+#include "gemm/geometry.hpp"
+
+#include <algorithm>
+
+namespace npconv {
+
+namespace {
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
+
+// Strides that are large powers of two put everything into the same few cache sets.
+std::int64_t spread(std::int64_t elements, std::int64_t item) {
+    return elements * item % 1024 == 0 ? elements + 64 / item : elements;
+}
+
+constexpr std::int64_t strip_chunk_bytes = 32 << 10;  // strips that only feed a panel stay in L1
+
+}  // namespace
+
+bool dense_image_possible(const ConvDesc& d) {
+    if (d.taps() != 1 || !d.unit_stride() || d.src_order != Order::nchw) return false;
+    for (const Axis& a : d.axis)
+        if (a.pad_begin != 0 || a.pad_end != 0) return false;
+    return true;
+}
+
+DenseGeometry::DenseGeometry(const ConvDesc& desc, const DenseConfig& config, const Isa& isa, int block_, int rest) {
+    const Axis &d = desc.d(), &h = desc.h(), &w = desc.w();
+    const std::int64_t item = static_cast<std::int64_t>(item_size(desc.src));
+    lanes = isa.vector_bytes / item;
+    block = block_;
+    blocks = ceil_div(desc.ocg(), block);
+    terms = desc.icg() * desc.taps();
+    group_weights = terms * round_up(desc.ocg(), rest);
+    const bool image = config.source == DenseSource::image;
+    od = image ? 1 : d.out;
+    oh = image ? 1 : h.out;
+    ow = image ? desc.out_pixels() : w.out;
+    band_columns = std::clamp<std::int64_t>(config.band_columns, 1, std::max<std::int64_t>(ow, 1));
+    band_rows = band_columns < ow ? 1 : std::clamp<std::int64_t>(config.band_rows, 1, std::max<std::int64_t>(oh, 1));
+    row_bands = ceil_div(oh, band_rows);
+    column_bands = ceil_div(ow, band_columns);
+    bands = od * row_bands * column_bands;
+
+    skip_columns = w.kernel == 1 && w.pad_begin <= 0 && (w.out - 1) * w.stride - w.pad_begin < w.in;
+    phases = skip_columns ? 1 : w.stride;
+    const std::int64_t reach = (h.kernel - 1) * h.dilation + 1, range = (band_rows - 1) * h.stride + reach;
+    rows_per_tap = range > h.kernel * band_rows;
+    segments = d.kernel * (rows_per_tap ? h.kernel : 1);
+    segment_rows = rows_per_tap ? band_rows : range;
+    strip_columns = skip_columns ? band_columns : (band_columns - 1) * w.stride + (w.kernel - 1) * w.dilation + 1;
+    strip_is_panel = desc.taps() == 1 && phases == 1;
+    pitch = spread(round_up(band_rows * band_columns, lanes), item);
+    // Vectors of pixels may read to the end of the last one.
+    phase_stride = std::max(ceil_div(strip_columns, phases),
+                            (config.lanes_are_pixels ? round_up(band_columns, lanes) : band_columns) +
+                                (w.kernel - 1) * w.dilation / w.stride + 1);
+    row_stride = phases * phase_stride;
+    channel_stride = spread(segments * segment_rows * row_stride, item);
+    output_row_stride = rows_per_tap ? row_stride : h.stride * row_stride;
+    strip_channels = std::max<std::int64_t>(desc.icg(), 1);
+    if (config.source == DenseSource::panel) {
+        const std::int64_t fit = strip_chunk_bytes / (channel_stride * item);
+        strip_channels = std::min(strip_channels, desc.src_order == Order::nchw ? std::max<std::int64_t>(fit, 1)
+                                                                                : round_up(fit + 1, lanes));
+    }
+}
+
+DenseBand DenseGeometry::band(std::int64_t i) const {
+    const std::int64_t c = i % column_bands, r = i / column_bands % row_bands;
+    DenseBand b;
+    b.d = i / column_bands / row_bands;
+    b.h0 = r * band_rows;
+    b.h1 = std::min(b.h0 + band_rows, oh);
+    b.w0 = c * band_columns;
+    b.w1 = std::min(b.w0 + band_columns, ow);
+    return b;
+}
+
+std::int64_t DenseGeometry::tap_offset(const ConvDesc& desc, std::int64_t kd, std::int64_t kh, std::int64_t kw) const {
+    const std::int64_t row = rows_per_tap ? (kd * desc.h().kernel + kh) * segment_rows : kd * segment_rows + kh * desc.h().dilation;
+    const std::int64_t column = skip_columns ? 0 : kw * desc.w().dilation;
+    return row * row_stride + column % phases * phase_stride + column / phases;
+}
+
+}  // namespace npconv

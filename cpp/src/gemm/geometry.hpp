@@ -1,0 +1,62 @@
+// Sizes of everything a dense plan touches, from descriptor and configuration alone: plans and estimates share it.
+#pragma once
+
+#include <cstdint>
+
+#include "isa/isa.hpp"
+#include "npconv/conv_desc.hpp"
+
+namespace npconv {
+
+// Where the kernels read X.
+enum class DenseSource : std::uint8_t {
+    image,  // in place: 1x1, unit strides, no padding
+    strip,  // padded polyphase copy of the rows of a band: every tap is a run of neighbours
+    panel,  // im2col: [term][pixel] of a band
+};
+
+struct DenseConfig {
+    DenseSource source = DenseSource::strip;
+    bool lanes_are_pixels = false;
+    // All workers load one band together and share out its channels; else each worker loads bands of its own.
+    bool shared = false;
+    std::int64_t band_rows = 1, band_columns = 1;  // outputs of one band
+    // image only: into how many parts the channels of a band are cut
+    std::int64_t split = 1;
+};
+
+struct DenseBand {
+    std::int64_t d, h0, h1, w0, w1;
+    std::int64_t rows() const { return h1 - h0; }
+    std::int64_t columns() const { return w1 - w0; }
+};
+
+struct DenseGeometry {
+    DenseGeometry(const ConvDesc&, const DenseConfig&, const Isa&, int block, int rest);
+
+    std::int64_t lanes, block, blocks;      // channels of a weight block, blocks of a group
+    std::int64_t terms, group_weights;      // packed elements of one group
+    std::int64_t od, oh, ow;                // outputs; image: one row of all pixels
+    std::int64_t band_rows, band_columns;   // clipped configuration
+    std::int64_t row_bands, column_bands, bands;
+
+    // strip
+    bool skip_columns;                      // kw = 1 without padding: only every sw-th column is loaded
+    bool rows_per_tap;                      // each kernel row has its own copy of its input rows (large dilations)
+    std::int64_t phases, segments, segment_rows;
+    std::int64_t strip_columns, phase_stride, row_stride, channel_stride;
+    std::int64_t output_row_stride;         // in the strip, from one output row to the next
+    std::int64_t strip_channels;            // loaded at a time
+    // panel
+    bool strip_is_panel;
+    std::int64_t pitch;
+
+    std::int64_t strip_elements() const { return strip_channels * channel_stride; }
+    std::int64_t panel_elements() const { return terms * pitch; }
+    DenseBand band(std::int64_t i) const;
+    std::int64_t tap_offset(const ConvDesc&, std::int64_t kd, std::int64_t kh, std::int64_t kw) const;
+};
+
+bool dense_image_possible(const ConvDesc&);  // DenseSource::image
+
+}  // namespace npconv

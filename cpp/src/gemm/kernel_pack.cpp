@@ -1,0 +1,79 @@
+// Packing for the dense sweeps: weight blocks [term][channel] and im2col panels [term][pixel].
+#include "gemm/kernel.hpp"
+#include "isa/this_isa.hpp"
+
+namespace npconv::NPCONV_THIS_ISA {
+namespace {
+
+// `terms` neighbouring terms of up to lanes channels, dense in memory over the terms: lanes x lanes transposes.
+template <class T>
+NPCONV_INLINE void pack_transposed(const T* src, std::int64_t oc_stride, std::int64_t channels, std::int64_t columns,
+                                   std::int64_t terms, T* dst, std::int64_t width) {
+    constexpr int L = lanes<T>;
+    for (std::int64_t t = 0; t < terms; t += L) {
+        const std::int64_t m = terms - t;
+        Vec<T> r[L];
+        NPCONV_UNROLL for (int c = 0; c < L; ++c)
+            r[c] = c >= channels ? set1(T(0)) : m >= L ? load(src + c * oc_stride + t) : load_partial(src + c * oc_stride + t, m);
+        transpose(r);
+        NPCONV_UNROLL for (int k = 0; k < L; ++k) {
+            if (k >= m) continue;
+            if (columns == L) store(dst + (t + k) * width, r[k]); else store_partial(dst + (t + k) * width, r[k], columns);
+        }
+    }
+}
+
+// Dense over channels: one vector a term. Anything else: element by element.
+template <class T>
+NPCONV_INLINE void pack_term(const T* src, std::int64_t oc_stride, std::int64_t channels, std::int64_t columns, T* dst) {
+    if (oc_stride == 1) return store_partial(dst, load_partial(src, channels), columns);
+    std::int64_t c = 0;
+    for (; c < channels; ++c) dst[c] = src[c * oc_stride];
+    for (; c < columns; ++c) dst[c] = T(0);
+}
+
+template <class T> void weights(const DenseWeights<T>& w, std::int64_t first, std::int64_t width, T* dst) {
+    constexpr int L = lanes<T>;
+    const std::int64_t terms = w.size[0] * w.size[1] * w.size[2] * w.size[3];
+    const bool dense = w.stride[3] == 1 && w.stride[2] == w.size[3] && w.stride[1] == w.size[2] * w.size[3] &&
+                       w.stride[0] == w.size[1] * w.size[2] * w.size[3];
+    for (std::int64_t c = 0; c < width; c += L) {
+        const std::int64_t columns = width - c < L ? width - c : L, left = w.oc - first - c;
+        const std::int64_t channels = left < 0 ? 0 : left < columns ? left : columns;
+        const T* src = w.data + (first + c) * w.oc_stride;
+        T* d = dst + c;
+        if (dense) {
+            pack_transposed(src, w.oc_stride, channels, columns, terms, d, width);
+            continue;
+        }
+        for (std::int64_t i = 0; i < w.size[0]; ++i)
+            for (std::int64_t z = 0; z < w.size[1]; ++z)
+                for (std::int64_t y = 0; y < w.size[2]; ++y)
+                    for (std::int64_t x = 0; x < w.size[3]; ++x, d += width)
+                        pack_term(src + i * w.stride[0] + z * w.stride[1] + y * w.stride[2] + x * w.stride[3], w.oc_stride,
+                                  channels, columns, d);
+    }
+}
+
+// Narrow rows (below one vector) are copied with one partial vector each; the panel is written once and in order.
+template <class T>
+void expand(const T* strip, std::int64_t channels, std::int64_t channel_stride, const std::ptrdiff_t* tap, std::int64_t taps,
+            std::int64_t rows, std::int64_t row_stride, std::int64_t width, T* panel, std::int64_t pitch) {
+    constexpr int L = lanes<T>;
+    for (std::int64_t c = 0; c < channels; ++c)
+        for (std::int64_t t = 0; t < taps; ++t, panel += pitch) {
+            const T* src = strip + c * channel_stride + tap[t];
+            T* dst = panel;
+            for (std::int64_t r = 0; r < rows; ++r, src += row_stride, dst += width) {
+                std::int64_t i = 0;
+                for (; i + L <= width; i += L) store(dst + i, load(src + i));
+                if (i < width) store_partial(dst + i, load_partial(src + i, width - i), width - i);
+            }
+        }
+}
+
+}  // namespace
+
+extern const DensePackKernels dense_pack_kernels = {{weights<float>, expand<float>}, {weights<double>, expand<double>}};
+
+}  // namespace npconv::NPCONV_THIS_ISA
