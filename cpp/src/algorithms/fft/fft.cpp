@@ -104,7 +104,7 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& p, int threads,
                          (static_cast<double>(d.ic) * static_cast<double>(d.in_pixels()) +
                           2 * static_cast<double>(d.oc) * static_cast<double>(d.out_pixels()));
     // An image in a cache is mostly read and written behind the arithmetic; one in DRAM, or many output planes, is not.
-    const double traffic = image / m.bandwidth(image, threads) * (image > m.l3_bytes ? 1.3 : d.ocg() > 1 ? 1 : 0.5);
+    const double traffic = image / m.bandwidth(image, threads) * (image > m.l3_bytes ? 1.3 : d.ocg() > 1 ? 0.8 : 0.5);
     return m.call_overhead + (threads > 1 ? m.parallel_overhead : 0) + 0.85 * cycles * cycle + moved + traffic;
 }
 
