@@ -46,14 +46,19 @@ bool rows_fits(const ConvDesc& d) {
            w.dilation == 1 && h.stride == w.stride && w.stride <= 2;
 }
 
-// Whether the lanes path reads an nhwc image without a copy: the columns that outputs near the left and right border
-// need, copied anyway, must be fewer than half of all.
+// Kernel rows that the lanes path has unrolled.
+bool lanes_unrolled(const ConvDesc& d) {
+    const Axis& w = d.w();
+    return w.dilation == 1 && w.stride <= 2 && (w.kernel == 3 || w.kernel == 5 || w.kernel == 7) && d.taps() <= 256;
+}
+
+// Whether the lanes path reads an nhwc image without a copy. Outputs near the left and right border look up every
+// column: cheap where a column is loaded once, else only worth it if they are few.
 bool lanes_direct(const ConvDesc& d) {
     const Axis& w = d.w();
     const std::int64_t left = std::max<std::int64_t>(ceil_div(w.pad_begin, w.stride), 0);
     const std::int64_t right = std::max<std::int64_t>(ceil_div(w.pad_end, w.stride), 0);
-    const std::int64_t copied = (left ? reach(w, left) : 0) + (right ? reach(w, right) : 0);
-    return d.src_order == Order::nhwc && copied * 2 <= reach(w, w.out);
+    return d.src_order == Order::nhwc && (lanes_unrolled(d) || (left + right + 14) * 4 <= w.out);
 }
 
 // How the work is cut: sizes of one task. Threads may change it, for no output's sum depends on it.
@@ -230,8 +235,7 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& p, int threads,
     double seconds;
     if (p.v[0] == lanes) {
         const double idle = std::ceil(ic / L) * L / ic;
-        const bool unrolled = d.w().dilation == 1 && d.w().stride <= 2 && (d.w().kernel == 3 || d.w().kernel == 5 || d.w().kernel == 7);
-        seconds = d.macs() * idle * fma / (unrolled ? 0.75 : 0.55);
+        seconds = d.macs() * idle * fma / (lanes_unrolled(d) ? 0.75 : 0.55);
         if (!lanes_direct(d)) seconds += in * idle * fma * (d.src_order == Order::nhwc ? 2 : 8);
         if (d.dst_order == Order::nchw) seconds += out * idle * fma * 8;
     } else {
