@@ -52,13 +52,20 @@ bool lanes_unrolled(const ConvDesc& d) {
     return w.dilation == 1 && w.stride <= 2 && (w.kernel == 3 || w.kernel == 5 || w.kernel == 7) && d.taps() <= 256;
 }
 
-// Whether the lanes path reads an nhwc image without a copy. Outputs near the left and right border look up every
-// column: cheap where a column is loaded once, else only worth it if they are few.
-bool lanes_direct(const ConvDesc& d) {
+// Whether the lanes path finds columns near the left and right border through the map, not in a padded copy: cheap where
+// a column is loaded once, else only worth it if they are few.
+bool lanes_mapped(const ConvDesc& d) {
     const Axis& w = d.w();
     const std::int64_t left = std::max<std::int64_t>(ceil_div(w.pad_begin, w.stride), 0);
     const std::int64_t right = std::max<std::int64_t>(ceil_div(w.pad_end, w.stride), 0);
-    return d.src_order == Order::nhwc && (lanes_unrolled(d) || (left + right + 14) * 4 <= w.out);
+    return lanes_unrolled(d) || (left + right + 14) * 4 <= w.out;
+}
+
+bool lanes_direct(const ConvDesc& d) { return d.src_order == Order::nhwc && lanes_mapped(d); }
+
+bool lanes_flat(const ConvDesc& d) {
+    const auto constant = [](const Axis& a) { return a.mode == PadMode::constant || (a.pad_begin <= 0 && a.pad_end <= 0); };
+    return d.src_order == Order::nchw && lanes_mapped(d) && constant(d.h()) && constant(d.w());
 }
 
 // How the work is cut: sizes of one task. Threads may change it, for no output's sum depends on it.
@@ -171,7 +178,7 @@ private:
         const Axis &d = desc.d(), &h = desc.h(), &w = desc.w();
         p.channels = desc.ic;
         p.multiplier = desc.ocg();
-        p.od = d.out, p.oh = h.out, p.ow = w.out, p.iw = w.in;
+        p.od = d.out, p.oh = h.out, p.ow = w.out, p.ih = h.in, p.iw = w.in;
         p.kd = d.kernel, p.kh = h.kernel, p.kw = w.kernel;
         p.sd = d.stride, p.sh = h.stride, p.sw = w.stride;
         p.dd = d.dilation, p.dh = h.dilation, p.dw = w.dilation;
@@ -180,6 +187,8 @@ private:
         p.strip = strip_kernels(isa).template of<T>();
         p.rows = params.v[1];
         p.direct = params.v[0] == lanes && lanes_direct(desc);
+        p.flat = params.v[0] == lanes && lanes_flat(desc);
+        p.h_begin = -h.pad_begin;
         p.dst_nhwc = desc.dst_order == Order::nhwc;
         return p;
     }

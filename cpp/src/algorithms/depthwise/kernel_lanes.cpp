@@ -171,19 +171,24 @@ template <class T, class Out> NPCONV_INLINE void row(const RowJob<T>& job, const
 }
 
 // Where the pieces of a task's scratch lie. When the image itself is read, only a last block with fewer than L channels
-// still needs a ring.
+// still needs a ring. A flat ring holds source rows as they are, loaded `chunk` at a time so that whole vectors of pixels
+// are transposed; other rings hold padded rows.
 template <class T> struct Layout {
-    std::int64_t columns, slots, ring, out_rows, blocks;  // ring: elements of one channel block
+    bool flat;
+    std::int64_t chunk, columns, slots, ring, out_rows, blocks;  // ring: elements of one channel block
     std::size_t rows_at, ring_at, out_at, bytes;
     Layout(const Problem<T>& p, const Task& t) {
         constexpr std::int64_t L = lanes<T>;
         const std::int64_t width = t.x1 - t.x0;
-        columns = (width - 1) * p.sw + extent(p.kw, p.dw);
-        slots = extent(p.kh, p.dh);
+        flat = p.flat && width == p.ow;
+        columns = flat ? p.iw : (width - 1) * p.sw + extent(p.kw, p.dw);
+        chunk = 1;
+        while (flat && chunk < L && chunk * columns % L != 0) chunk *= 2;
+        if (chunk * columns > 512) chunk = 1;
+        slots = round_up(extent(p.kh, p.dh) + chunk - 1, chunk);
         ring = p.kd * slots * columns * L;
         blocks = (t.channels + L - 1) / L;
-        const bool flat = width == p.ow && !p.dst_nhwc;
-        out_rows = flat ? least(t.y1 - t.y0, most(1, 256 / (width * p.multiplier))) : 1;
+        out_rows = width == p.ow && !p.dst_nhwc ? least(t.y1 - t.y0, most(1, 256 / (width * p.multiplier))) : 1;
         rows_at = 64;
         ring_at = static_cast<std::size_t>(round_up(64 + p.kd * p.kh * std::int64_t(sizeof(Row<T>)), 64));
         out_at = ring_at + static_cast<std::size_t>((p.direct ? 1 : blocks) * ring) * sizeof(T);
@@ -302,6 +307,23 @@ template <class T> struct Band {
             }
     }
 
+    // Source rows [h, h + chunk), whole and without padding.
+    void fill_flat(std::int64_t block, const Block<T>& b, std::int64_t h) const {
+        StripSource<T> s = strip_source(p, t.n, b.c, t.x0, t.x1);
+        const std::int32_t first = 0;
+        s.rows = 1;
+        s.column = &first;
+        s.columns = s.interior_hi = least(at.chunk, p.ih - h) * p.iw;
+        s.interior_lo = 0;
+        for (std::int64_t d = 0; d < p.kd; ++d) {
+            const std::int64_t source = p.d_map[t.d * p.sd + d * p.dd];
+            if (source < 0) continue;
+            const std::int64_t offset = source * p.src_stride[2] + h * p.src_stride[3];
+            s.row_offset = &offset;
+            p.strip.lanes(s, b.n, slot(block, d, h));
+        }
+    }
+
     // The kernel's rows of output row y.
     void window(std::int64_t block, const Block<T>& b, std::int64_t y) const {
         const T* image = p.src + t.n * p.src_stride[0] + b.c;
@@ -312,13 +334,13 @@ template <class T> struct Band {
                 const std::int64_t offset = row_offset(p, t.d * p.sd + d * p.dd, h);
                 if (offset == constant_row) *r = {padding, 0};
                 else if (direct(b)) *r = {image + offset, p.src_stride[4]};
-                else *r = {slot(block, d, h), lanes<T>};
+                else *r = {slot(block, d, at.flat ? h + p.h_begin : h), lanes<T>};
             }
     }
 
     template <class Out> void compute(const Block<T>& b, const T* weights, const Out& o) const {
         const std::int64_t first = t.x0 * p.sw;
-        row(RowJob<T>{rows, p.kd * p.kh, p.kw, p.dw, p.sw, weights, t.x1 - t.x0, direct(b) ? p.w_map + first : nullptr,
+        row(RowJob<T>{rows, p.kd * p.kh, p.kw, p.dw, p.sw, weights, t.x1 - t.x0, direct(b) || at.flat ? p.w_map + first : nullptr,
                       p.interior_lo - first, p.interior_hi - first, padding},
             o);
     }
@@ -343,16 +365,24 @@ template <class T> struct Band {
 
     void run() const {
         constexpr std::int64_t L = lanes<T>;
-        std::int64_t loaded = 0;
+        std::int64_t loaded = at.flat ? INT64_MIN : 0;
         for (std::int64_t y = t.y0; y < t.y1; ++y) {
-            const std::int64_t h0 = most(loaded, y * p.sh), h1 = y * p.sh + at.slots;
+            std::int64_t h0 = y * p.sh, h1 = h0 + extent(p.kh, p.dh);
+            if (at.flat) {  // source rows, chunks whole
+                h0 = most(h0 + p.h_begin, 0) / at.chunk * at.chunk;
+                h1 = least(h1 + p.h_begin, p.ih);
+            }
+            h0 = most(h0, loaded);
             for (std::int64_t block = 0; block < at.blocks; ++block) {
                 const Block<T> b{t.c + block * L, least(t.channels - block * L, L)};
-                if (!direct(b)) fill(block, b, h0, h1);
+                if (at.flat)
+                    for (std::int64_t h = h0; h < h1; h += at.chunk) fill_flat(block, b, h);
+                else if (!direct(b))
+                    fill(block, b, h0, h1);
                 window(block, b, y);
                 output_row(block, b, y, (y - t.y0) % at.out_rows);
             }
-            loaded = h1;
+            loaded = h0 < h1 ? h0 + round_up(h1 - h0, at.chunk) : h0;
         }
     }
 };
