@@ -15,7 +15,7 @@ template <class T> struct Row {
     std::int64_t step;
 };
 
-// Where a tile's accumulators go: raw to [pixel][L], or finished to nhwc pixels.
+// Where a tile's accumulators go: raw to [pixel][L], or finished, there or to nhwc pixels.
 template <class T> struct RawOut {
     T* out;
     NPCONV_INLINE void put(int i, Vec<T> acc) const { store(out + i * lanes<T>, acc); }
@@ -206,36 +206,37 @@ NPCONV_INLINE Vec<T> lanes_of(const T* v, T absent, const Block<T>& b, std::int6
     return v ? load_strided(v + b.c * multiplier + m, multiplier, b.n) : set1(absent);
 }
 
-// raw: [rows*width pixels][L] of output m, to nchw planes.
+// values: [rows*width pixels][L] of output m, to nchw planes. Finished already if the epilogue is simple.
 template <class T>
 NPCONV_NOINLINE void flush_planes(const Problem<T>& p, const Task& t, const Block<T>& b, std::int64_t m,
-                                  std::int64_t y, std::int64_t n_rows, const T* raw) {
+                                  std::int64_t y, std::int64_t n_rows, const T* values) {
     constexpr int L = lanes<T>;
     const EpilogueArgs<T>& e = p.epilogue;
     const std::int64_t width = t.x1 - t.x0, pixels = n_rows * width, oc = b.c * p.multiplier + m;
+    const std::int64_t plane = p.multiplier * p.dst_stride[1];
     T* out = p.dst + t.n * p.dst_stride[0] + oc * p.dst_stride[1] + t.d * p.dst_stride[2] + y * p.dst_stride[3] + t.x0;
-    const Simple<T> simple(e);
-    const bool is_plain = is_simple(e);
+    const bool simple = is_simple(e);
     for (std::int64_t i = 0; i < pixels; i += L) {
         Vec<T> r[L];
-        NPCONV_UNROLL for (int k = 0; k < L; ++k) r[k] = load(raw + (i + k) * L);
+        NPCONV_UNROLL for (int k = 0; k < L; ++k) r[k] = load(values + (i + k) * L);
         transpose(r);
+        if (simple && b.n == L && i + L <= pixels) {
+            NPCONV_UNROLL for (int k = 0; k < L; ++k) store(out + k * plane + i, r[k]);
+            continue;
+        }
         alignas(64) T planes[L * L];
         NPCONV_UNROLL for (int k = 0; k < L; ++k) store(planes + k * L, r[k]);
         for (std::int64_t k = 0; k < b.n; ++k) {
             const std::int64_t c = oc + k * p.multiplier;
-            const Vec<T> scale = channel_scale(e, c), bias = channel_bias(e, c);
             Vec<T> v = load(planes + k * L);
-            if (is_plain) {
-                v = simple(v, scale, bias);
-            } else {
+            if (!simple) {
                 Vec<T> residual = set1(T(0));
                 if (e.residual_kind != Residual::none)
                     residual = load_pixels(residual_at(e, t.n, c, t.d, y, t.x0), e.residual_stride[3],
                                            e.residual_stride[4], width, i, pixels - i);
-                v = finish<T>(e, v, scale, bias, residual);
+                v = finish<T>(e, v, channel_scale(e, c), channel_bias(e, c), residual);
             }
-            store_partial(out + k * p.multiplier * p.dst_stride[1] + i, v, pixels - i);
+            store_partial(out + k * plane + i, v, pixels - i);
         }
     }
 }
@@ -349,14 +350,22 @@ template <class T> struct Band {
         constexpr std::int64_t L = lanes<T>;
         const std::int64_t taps = p.kd * p.kh * p.kw, width = t.x1 - t.x0, pixels_m = at.out_rows * width + L;
         const T* weights = p.weights + (t.c / L + block) * p.multiplier * taps * L;
-        if (p.dst_nhwc && p.multiplier == 1 && is_simple(p.epilogue)) {
+        const EpilogueArgs<T>& e = p.epilogue;
+        const bool simple = is_simple(e);
+        if (p.dst_nhwc && p.multiplier == 1 && simple) {
             T* dst = p.dst + t.n * p.dst_stride[0] + t.d * p.dst_stride[2] + y * p.dst_stride[3] +
                      t.x0 * p.dst_stride[4] + b.c;
-            return compute(b, weights, FinalOut<T>{dst, p.dst_stride[4], b.n, channels_scale(p.epilogue, b.c, b.n),
-                                                channels_bias(p.epilogue, b.c, b.n), Simple<T>(p.epilogue)});
+            return compute(b, weights, FinalOut<T>{dst, p.dst_stride[4], b.n, channels_scale(e, b.c, b.n),
+                                                   channels_bias(e, b.c, b.n), Simple<T>(e)});
         }
-        for (std::int64_t m = 0; m < p.multiplier; ++m)
-            compute(b, weights + m * taps * L, RawOut<T>{out + (m * pixels_m + row_in_out * width) * L});
+        for (std::int64_t m = 0; m < p.multiplier; ++m) {
+            T* to = out + (m * pixels_m + row_in_out * width) * L;
+            if (simple && !p.dst_nhwc)
+                compute(b, weights + m * taps * L, FinalOut<T>{to, L, L, lanes_of(e.scale, T(1), b, p.multiplier, m),
+                                                               lanes_of(e.bias, T(0), b, p.multiplier, m), Simple<T>(e)});
+            else
+                compute(b, weights + m * taps * L, RawOut<T>{to});
+        }
         if (p.dst_nhwc) return flush_pixels(p, t, b, y, out, pixels_m);
         if (row_in_out + 1 == at.out_rows || y + 1 == t.y1)
             for (std::int64_t m = 0; m < p.multiplier; ++m)
