@@ -54,12 +54,12 @@ def integers(problem: str, dtype: Any = np.float32, seed: int = 0) -> tuple[np.n
     return rng.integers(-4, 5, x).astype(dtype), rng.integers(-3, 4, w).astype(dtype), parameters
 
 
-def conv(x: np.ndarray, w: np.ndarray, **arguments: Any) -> np.ndarray:
-    return CONV[w.ndim - 2](x, w, **arguments)
+def conv(x: np.ndarray, w: Any, *bias: Any, **arguments: Any) -> np.ndarray:
+    return CONV[np.ndim(w) - 2](x, w, *bias, **arguments)
 
 
-def plan(x_shape: tuple[int, ...], w: np.ndarray, **arguments: Any) -> Any:
-    return PLAN[w.ndim - 2](x_shape, w, **arguments)
+def plan(x_shape: tuple[int, ...], w: Any, *bias: Any, **arguments: Any) -> Any:
+    return PLAN[np.ndim(w) - 2](x_shape, w, *bias, **arguments)
 
 
 def bits(a: np.ndarray) -> bytes:

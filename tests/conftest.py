@@ -25,13 +25,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full: the long version of a test; runs with `-m full` only")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "full" in (config.getoption("markexpr") or ""):
-        return
-    config.hook.pytest_deselected(items=[item for item in items if "full" in item.keywords])
-    items[:] = [item for item in items if "full" not in item.keywords]
-
-
 @pytest.fixture(scope="session")
 def workers():
     """One process per ISA level, started when first asked for."""

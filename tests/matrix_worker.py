@@ -134,8 +134,11 @@ def destination(case: Case, shape: Shape, logical: tuple[int, ...], last: bool) 
 
 def refusal(case: Case, shape: Shape, x: np.ndarray, w: np.ndarray, arguments: dict[str, Any]) -> str | None:
     names = ("stride", "padding", "dilation", "groups", "padding_mode")
+    x_shape = x.shape
+    if case.call == "plan" and shape.batched and x.shape[0] == 0:
+        x_shape = (1, *x.shape[1:])  # a plan serves any batch; one for no image at all is made as for one
     descriptor = _npconv.describe(
-        shape.nd, x.shape, np.dtype(case.dtype), w.shape, np.dtype(case.dtype), "bias" in arguments,
+        shape.nd, x_shape, np.dtype(case.dtype), w.shape, np.dtype(case.dtype), "bias" in arguments,
         *(getattr(shape, n) for n in names), arguments["data_format"], arguments.get("weight_format"), "scale" in arguments,
         arguments["activation"], "residual" in arguments, arguments.get("residual_after", False), case.accuracy,
         case.call == "fresh")

@@ -25,10 +25,11 @@ def problem(request):
 
 def test_planned_is_functional(problem):
     x, w, parameters = data(problem)
-    planned = plan(x.shape, w, **parameters)
-    arguments = {"algorithm": planned.algorithm, **parameters}
-    assert bits(planned(x)) == bits(conv(x, w, **arguments))
-    assert planned.output_shape == conv(x, w, **arguments).shape and planned.x_shape == x.shape
+    with nc.set_reproducible(True):  # else the choice may know that a call has to pack its weights
+        planned = plan(x.shape, w, **parameters)
+        want = conv(x, w, **parameters)
+    assert bits(planned(x)) == bits(want)
+    assert planned.output_shape == want.shape and planned.x_shape == x.shape
 
 
 def test_any_batch_size(problem):

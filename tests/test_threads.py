@@ -137,9 +137,11 @@ def test_python_runs_while_a_call_computes():
     steps_during = []
 
     def work():
-        for _ in range(3):
-            nc.conv2d(x, w, padding=1, num_threads=1, algorithm="im2col")
-        done.set()
+        try:
+            for _ in range(3):
+                nc.conv2d(x, w, padding=1, num_threads=1, algorithm="im2col")
+        finally:
+            done.set()
 
     thread = threading.Thread(target=work)
     thread.start()
