@@ -130,6 +130,8 @@ Partition partition(const ConvDesc& d, const Isa& isa, const Params& params, std
     };
     while (count() < wanted && p.channels > vector) p.channels = ceil_div(p.channels / vector, 2) * vector;
     while (count() < wanted && p.rows > least_rows) p.rows = ceil_div(p.rows, 2);
+    const std::int64_t least_columns = std::max(16 * L, 4 * w.extent());  // signals: a single row
+    while (count() < wanted && p.columns > least_columns) p.columns = ceil_div(ceil_div(p.columns, 2), L) * L;
     if (path == rows && p.rows < h.out) p.rows = std::min(ceil_div(p.rows, params.v[1]) * params.v[1], h.out);
     count();
     return p;
@@ -137,7 +139,8 @@ Partition partition(const ConvDesc& d, const Isa& isa, const Params& params, std
 
 template <class T> class DepthwisePlan final : public Plan {
 public:
-    DepthwisePlan(const ConvDesc& d, const Isa& i, const Params& p) : Plan(d, depthwise_algorithm, i, p), compact_(compact(d)) {
+    DepthwisePlan(const ConvDesc& d, const Isa& i, const Params& p)
+        : Plan(d, depthwise_algorithm, i, p), compact_(compact(d)) {
         for (std::size_t a = 0; a < 3; ++a) map_[a] = compact_map(desc.axis[a]);
     }
 
@@ -273,7 +276,8 @@ double rows_seconds(const ConvDesc& d, double L, double out, double fma, double 
     const double idle = std::ceil(ow / L) * L / ow, steps = std::ceil(oh / at_once) + (std::fmod(oh, at_once) > 0);
     const bool image = d.src_order == Order::nchw && d.h().mode == PadMode::constant && d.w().mode == PadMode::constant;
     const double efficiency = d.w().stride == 2 ? 0.36 : at_once >= 7 ? 0.7 : 0.66;
-    return out * idle * 9 * fma / efficiency + static_cast<double>(d.mb * d.oc * d.d().out) * steps * (image ? 8e-9 : 150e-9);
+    const double planes = static_cast<double>(d.mb * d.oc * d.d().out);
+    return out * idle * 9 * fma / efficiency + planes * steps * (image ? 8e-9 : 150e-9);
 }
 
 double planar_seconds(const ConvDesc& d, double L, double in, double out, double fma, double at_once) {
