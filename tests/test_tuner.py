@@ -94,6 +94,7 @@ def test_nothing_right_is_a_failure_and_not_remembered(fake: FakeExtension) -> N
 
 
 def test_losers_leave_early_and_others_take_turns(fake: FakeExtension) -> None:
+    fake.candidate_list = [(*A, 1e-3), (*B, 1e-3), (*C, 5e-3)]
     fake.times = {A: 1e-3, B: 0.9e-3, C: 5e-3}
     tuner.tune(PROBLEM)
     timed = [run[:2] for run in fake.runs]
@@ -103,6 +104,19 @@ def test_losers_leave_early_and_others_take_turns(fake: FakeExtension) -> None:
     final = timed[5:]
     assert all({final[at], final[at + 1]} == {A, B} for at in range(0, len(final), 2))
     assert all(0 < seconds <= 0.2 for _, _, seconds in fake.runs)
+
+
+def test_disturbed_turns_are_repeated(fake: FakeExtension) -> None:
+    # The first turn is, which the cost model finds unlikely, and the first two of the final.
+    disturbed = {1, 4, 5}
+    fake.times = {A: 1e-3, B: lambda count: 5e-3 if count in disturbed else 0.9e-3, C: 1e-2}
+    row = tuner.tune(PROBLEM).rows[0]
+    assert (row.algorithm, row.seconds) == ("direct", 0.9e-3)
+    assert row.noise == pytest.approx(5 / 0.9)
+    fake.runs.clear()
+    fake.times[B] = lambda count: 0.9e-3 * 1.1**count
+    tuner.tune(PROBLEM, again=True)
+    assert [run[:2] for run in fake.runs].count(B) == 2 + 2 * 9
 
 
 def test_hopeless_estimates_are_not_timed_but_im2col_always_is(fake: FakeExtension) -> None:

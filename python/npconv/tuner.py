@@ -2,8 +2,8 @@
 
 The loop is here, the timing of one candidate is the extension's (`Measurement`). Candidates of one problem are timed
 in turns, so that whatever else the machine does hits all of them; clear losers leave after each turn. The finalists
-run two more rounds, and the cost model's own choice is replaced only by a candidate that was at least 5 % faster in
-both. A candidate's result is checked before it may win.
+run two more rounds of several turns, and the cost model's own choice is replaced only by a candidate that was at least
+5 % faster in both. A candidate's result is checked before it may win.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
-from statistics import median
 from typing import Any, Literal, NamedTuple
 
 from npconv import _npconv, shapes, wisdom
@@ -32,6 +31,7 @@ SLOT_SECONDS = (0.002, 0.1)  # bounds of one timing of one candidate
 FINALISTS = 4
 PEAK_SECONDS = 0.2
 CONSTANTS_SECONDS = 2.0
+SETTLED = 1.05  # the second best turn of a round needs at most this times the best one
 NOISY = 1.25
 
 
@@ -154,9 +154,13 @@ class _Candidate:
     def best(self) -> float:
         return min(self.times)
 
+    def round_seconds(self, which: int) -> float:
+        """Return the best turn of a final round: each is a median already, and others only ever add time."""
+        return min(self.finals[which])
+
     @property
     def seconds(self) -> float:
-        return median(self.finals[0] + self.finals[1])
+        return 0.5 * (self.round_seconds(0) + self.round_seconds(1))
 
     def __str__(self) -> str:
         return f"{self.algorithm}({self.parameters})" if self.parameters else self.algorithm
@@ -188,6 +192,10 @@ class _Race:
             # A wrong result may be a fast one: it must not push the others out.
             while field_ and not self.right(leader := min(field_, key=lambda candidate: candidate.best)):
                 field_.remove(leader)
+            for candidate in field_:
+                # A bad time that the cost model finds unlikely may be somebody else's doing.
+                if candidate.best > loser * leader.best and candidate.estimate <= loser * leader.estimate:
+                    candidate.times.append(self.time(candidate, slot))
             field_ = [c for c in field_ if c.best <= loser * leader.best or c in kept]
             if not field_:
                 break
@@ -200,22 +208,23 @@ class _Race:
         return finalists
 
     def final(self, finalists: list[_Candidate], budget: float) -> None:
-        """Time the finalists in two rounds, each of up to three turns."""
+        """Time the finalists in two rounds of a few turns, more of them while the times don't settle."""
         turn_seconds = sum(max(2.0 * c.best, SLOT_SECONDS[0]) for c in finalists)
         turns = 3 if 6.0 * turn_seconds <= budget else 1
         slot = _clip(budget / (2 * turns * len(finalists)))
         for which in (0, 1):
             self.step(f"final round {which + 1}: {len(finalists)} candidates")
-            for turn in range(turns):
+            turn = 0
+            while turn < turns or (1 < turns and turn < 3 * turns and not _settled(finalists, which)):
                 for candidate in finalists if turn % 2 == 0 else reversed(finalists):
                     candidate.finals[which].append(self.time(candidate, slot))
+                turn += 1
 
     def winner(self, finalists: list[_Candidate], incumbent: _Candidate) -> _Candidate | None:
         """Return whom to remember: who beat the incumbent twice and is right, else the incumbent, else who is right."""
 
         def beats(candidate: _Candidate) -> bool:
-            rounds = zip(candidate.finals, incumbent.finals, strict=True)
-            return all(median(mine) <= GAIN * median(its) for mine, its in rounds)
+            return all(candidate.round_seconds(n) <= GAIN * incumbent.round_seconds(n) for n in (0, 1))
 
         ranked = sorted(finalists, key=lambda candidate: candidate.seconds)
         challengers = [candidate for candidate in ranked if candidate is not incumbent and beats(candidate)]
@@ -234,6 +243,13 @@ class _Race:
             if not candidate.right:
                 self.rejected.append(f"{candidate}: error {error:.3g} times the bound of its accuracy class")
         return candidate.right
+
+
+def _settled(finalists: list[_Candidate], which: int) -> bool:
+    """Whether the best two candidates of a round have each shown their best time twice."""
+    best = sorted(finalists, key=lambda candidate: candidate.round_seconds(which))[:2]
+    shown = [sorted(candidate.finals[which])[:2] for candidate in best]
+    return all(second <= SETTLED * first for first, second in shown)
 
 
 def _clip(slot: float) -> float:
