@@ -32,7 +32,7 @@ FINALISTS = 4
 PEAK_SECONDS = 0.2
 CONSTANTS_SECONDS = 2.0
 SETTLED = 1.05  # the second best turn of a round needs at most this times the best one
-NOISY = 1.25
+NOISY = 1.1  # the two rounds' times of a winner differ by more than this factor
 
 
 @dataclass(frozen=True)
@@ -425,7 +425,7 @@ class _Session:
         problem = _npconv.parse_descriptor(layer.descriptor)
         flops = float(problem["flops"]) / winner.seconds
         baseline = found.baseline.seconds if found.baseline else None
-        times = winner.finals[0] + winner.finals[1]
+        rounds = sorted(winner.round_seconds(which) for which in (0, 1))
         return TuneRow(
             name=layer.name,
             descriptor=layer.descriptor,
@@ -442,7 +442,7 @@ class _Session:
             im2col_seconds=baseline,
             speedup=baseline / winner.seconds if baseline else None,
             gain=found.incumbent.seconds / winner.seconds,
-            noise=max(times) / min(times),
+            noise=rounds[1] / rounds[0],
             candidates=found.candidates,
             rejected=tuple(found.rejected),
             tuning_seconds=spent,
