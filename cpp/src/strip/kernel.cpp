@@ -30,6 +30,11 @@ template <class T> NPCONV_INLINE void copy(const T* src, T* dst, std::int64_t n)
 template <class T>
 NPCONV_INLINE void planar_columns(const StripSource<T>& s, const T* row, std::int64_t begin, std::int64_t end, int phases,
                                   T* dst, std::int64_t phase_stride) {
+    if (begin >= end) return;
+    if (phases == 1) {
+        for (std::int64_t i = begin; i < end; ++i) dst[i] = element(s, row, i);
+        return;
+    }
     std::int64_t p = begin % phases, q = begin / phases;
     for (std::int64_t i = begin; i < end; ++i) {
         dst[p * phase_stride + q] = element(s, row, i);
@@ -142,8 +147,8 @@ NPCONV_INLINE void planar_dense_channels(const StripSource<T>& s, const T* row, 
 }
 
 template <class T>
-void planar(const StripSource<T>& s, std::int64_t channels, int phases, T* dst, std::int64_t channel_stride,
-            std::int64_t row_stride, std::int64_t phase_stride) {
+NPCONV_INLINE void planar_phases(const StripSource<T>& s, std::int64_t channels, int phases, T* dst,
+                                 std::int64_t channel_stride, std::int64_t row_stride, std::int64_t phase_stride) {
     constexpr int L = lanes<T>;
     const bool dense_channels = s.channel_stride == 1 && s.column_stride != 1;
     const std::int64_t group = dense_channels ? L : 1;
@@ -163,6 +168,17 @@ void planar(const StripSource<T>& s, std::int64_t channels, int phases, T* dst, 
             else
                 planar_row(s, row, phases, d, phase_stride);
         }
+    }
+}
+
+// One and two phases are worth constants: short rows are all overhead otherwise.
+template <class T>
+void planar(const StripSource<T>& s, std::int64_t channels, int phases, T* dst, std::int64_t channel_stride,
+            std::int64_t row_stride, std::int64_t phase_stride) {
+    switch (phases) {
+        case 1: return planar_phases(s, channels, 1, dst, channel_stride, row_stride, phase_stride);
+        case 2: return planar_phases(s, channels, 2, dst, channel_stride, row_stride, phase_stride);
+        default: return planar_phases(s, channels, phases, dst, channel_stride, row_stride, phase_stride);
     }
 }
 
