@@ -28,6 +28,7 @@ SCREEN_LOSER = (2.0, 1.3)  # who needs more than this times the best time after 
 HOPELESS_ESTIMATE = {"measure": 6.0, "exhaustive": 30.0}
 BUDGET_SECONDS = {"measure": 2.0, "exhaustive": 12.0}  # for one problem
 SLOT_SECONDS = (0.002, 0.1)  # bounds of one timing of one candidate
+SLOT_CALLS = 50  # no more calls of one candidate in one turn, unless they are very short
 FINALISTS = 4
 PEAK_SECONDS = 0.2
 CONSTANTS_SECONDS = 2.0
@@ -186,7 +187,7 @@ class _Race:
         field_ = list(self.candidates)
         for turn, loser in enumerate(SCREEN_LOSER):
             self.step(f"turn {turn + 1}: {len(field_)} candidates")
-            slot = _clip(budget / len(SCREEN_LOSER) / len(field_))
+            slot = _slot(budget / len(SCREEN_LOSER) / len(field_), self.candidates[0].estimate)
             for candidate in field_ if turn % 2 == 0 else reversed(field_):
                 candidate.times.append(self.time(candidate, slot))
             # A wrong result may be a fast one: it must not push the others out.
@@ -211,7 +212,7 @@ class _Race:
         """Time the finalists in two rounds of a few turns, more of them while the times don't settle."""
         turn_seconds = sum(max(2.0 * c.best, SLOT_SECONDS[0]) for c in finalists)
         turns = 3 if 6.0 * turn_seconds <= budget else 1
-        slot = _clip(budget / (2 * turns * len(finalists)))
+        slot = _slot(budget / (2 * turns * len(finalists)), min(c.best for c in finalists))
         for which in (0, 1):
             self.step(f"final round {which + 1}: {len(finalists)} candidates")
             turn = 0
@@ -252,8 +253,10 @@ def _settled(finalists: list[_Candidate], which: int) -> bool:
     return all(second <= SETTLED * first for first, second in shown)
 
 
-def _clip(slot: float) -> float:
-    return min(max(slot, SLOT_SECONDS[0]), SLOT_SECONDS[1])
+def _slot(share: float, call: float) -> float:
+    """Return how long to time one candidate: its share of the budget, but for short calls no more than helps."""
+    enough = max(5.0 * SLOT_SECONDS[0], SLOT_CALLS * call)
+    return min(max(min(share, enough), SLOT_SECONDS[0]), SLOT_SECONDS[1])
 
 
 def _known(key: str, threads: int, mode: str) -> Entry | None:
