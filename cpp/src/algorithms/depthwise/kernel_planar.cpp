@@ -147,11 +147,13 @@ NPCONV_INLINE void tile_of(std::int64_t rows, std::int64_t vectors, const Sum<T>
             return tile<T, 4, 4, Blocks>(s, e, to);
         }
         if (rows == 2) return vectors <= 2 ? tile<T, 2, 2, Blocks>(s, e, to) : tile<T, 2, 6, Blocks>(s, e, to);
-        return vectors <= 1 ? tile<T, 1, 1, Blocks>(s, e, to) : tile<T, 1, 8, Blocks>(s, e, to);
+        if (vectors <= 4) return vectors <= 1 ? tile<T, 1, 1, Blocks>(s, e, to) : tile<T, 1, 4, Blocks>(s, e, to);
+        return tile<T, 1, 8, Blocks>(s, e, to);
     } else {
         if (rows >= 4) return vectors == 1 ? tile<T, 4, 1, Blocks>(s, e, to) : tile<T, 4, 2, Blocks>(s, e, to);
         if (rows == 2) return vectors <= 2 ? tile<T, 2, 2, Blocks>(s, e, to) : tile<T, 2, 4, Blocks>(s, e, to);
-        return vectors <= 1 ? tile<T, 1, 1, Blocks>(s, e, to) : tile<T, 1, 8, Blocks>(s, e, to);
+        if (vectors <= 4) return vectors <= 1 ? tile<T, 1, 1, Blocks>(s, e, to) : tile<T, 1, 4, Blocks>(s, e, to);
+        return tile<T, 1, 8, Blocks>(s, e, to);
     }
 }
 // The widest tile of `rows` rows.
