@@ -371,3 +371,39 @@ print(len(nc.wisdom.entries()), float(y[0, 0, 5, 5]))
 """
     assert run_python(code, tmp_path).split() == ["1", "144.0"]
     assert run_python("import npconv as nc; print(len(nc.wisdom.entries()))", tmp_path).split() == ["1"]
+
+
+def test_threads_that_meet_the_same_new_problem_measure_it_once(tmp_path: Path) -> None:
+    code = """
+import threading
+import numpy as np
+import npconv as nc
+from npconv import tuner
+x, w = np.ones((1, 16, 20, 20), np.float32), np.ones((16, 16, 3, 3), np.float32)
+races, race, results = [], tuner._race, []
+tuner._race = lambda *arguments: races.append(1) or race(*arguments)
+def work():
+    results.append(float(nc.conv2d(x, w, num_threads=1)[0, 0, 5, 5]))
+with nc.tuning("measure", time_limit=5.0):
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+print(len(races), len(nc.wisdom.entries()), [round(result, 3) for result in results])
+"""
+    assert run_python(code, tmp_path).strip() == "1 1 [144.0, 144.0, 144.0, 144.0]"
+
+
+def test_child_of_a_process_that_measures_can_measure(tmp_path: Path) -> None:
+    code = """
+import os, warnings
+from npconv import tuner, wisdom
+warnings.simplefilter("ignore")  # Python's own, about forking with threads
+tuner._measuring.acquire()
+wisdom._state.guard.acquire()
+child = os.fork()
+if child == 0:
+    row = tuner.tune("ic8ih12oc8kh3pt1", num_threads=1).rows[0]
+    os._exit(0 if row.status == "tuned" else 1)
+print(os.waitpid(child, 0)[1])
+"""
+    assert run_python(code, tmp_path).strip() == "0"

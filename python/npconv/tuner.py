@@ -9,6 +9,7 @@ run two more rounds of several turns, and the cost model's own choice is replace
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -453,6 +454,15 @@ class _Session:
 
 
 _measuring = threading.Lock()
+
+
+def _after_fork() -> None:
+    # Another thread of the parent may have been measuring.
+    global _measuring
+    _measuring = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _measure_machine(limit: float | None, again: bool) -> None:
