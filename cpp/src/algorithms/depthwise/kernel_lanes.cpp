@@ -172,20 +172,22 @@ template <class T, class Out> NPCONV_INLINE void row(const RowJob<T>& job, const
 
 // Where the pieces of a task's scratch lie. When the image itself is read, only a last block with fewer than L channels
 // still needs a ring. A flat ring holds source rows as they are, loaded `chunk` at a time so that whole vectors of pixels
-// are transposed; other rings hold padded rows.
+// are transposed; other rings hold padded rows, of strongly dilated kernels only those of one output row.
 template <class T> struct Layout {
-    bool flat;
+    bool flat, sparse;
     std::int64_t chunk, columns, slots, ring, out_rows, blocks;  // ring: elements of one channel block
     std::size_t rows_at, ring_at, out_at, bytes;
     Layout(const Problem<T>& p, const Task& t) {
         constexpr std::int64_t L = lanes<T>;
         const std::int64_t width = t.x1 - t.x0;
-        flat = p.flat && width == p.ow;
+        flat = p.flat && width == p.ow && extent(p.kh, p.dh) * p.iw * L * std::int64_t(sizeof(T)) <= (512 << 10);
         columns = flat ? p.iw : (width - 1) * p.sw + extent(p.kw, p.dw);
         chunk = 1;
         while (flat && chunk < L && chunk * columns % L != 0) chunk *= 2;
         if (chunk * columns > 512) chunk = 1;
         slots = round_up(extent(p.kh, p.dh) + chunk - 1, chunk);
+        sparse = !flat && p.dh > 1 && p.kd * slots * columns * L * std::int64_t(sizeof(T)) > (512 << 10);
+        if (sparse) slots = p.kh;
         ring = p.kd * slots * columns * L;
         blocks = (t.channels + L - 1) / L;
         out_rows = width == p.ow && !p.dst_nhwc ? least(t.y1 - t.y0, most(1, 256 / (width * p.multiplier))) : 1;
@@ -295,16 +297,16 @@ template <class T> struct Band {
         return ring + (p.direct ? 0 : block * at.ring) + (d * at.slots + h % at.slots) * at.columns * lanes<T>;
     }
 
-    // Rows [h0, h1) of the padded image into the ring of one channel block.
-    void fill(std::int64_t block, const Block<T>& b, std::int64_t h0, std::int64_t h1) const {
+    // Rows h0, h0 + step, ... below h1 of the padded image into the ring of one channel block.
+    void fill(std::int64_t block, const Block<T>& b, std::int64_t h0, std::int64_t h1, std::int64_t step) const {
         StripSource<T> s = strip_source(p, t.n, b.c, t.x0, t.x1);
         s.rows = 1;
         for (std::int64_t d = 0; d < p.kd; ++d)
-            for (std::int64_t h = h0; h < h1; ++h) {
+            for (std::int64_t h = h0; h < h1; h += step) {
                 const std::int64_t offset = row_offset(p, t.d * p.sd + d * p.dd, h);
                 if (offset == constant_row) continue;
                 s.row_offset = &offset;
-                p.strip.lanes(s, b.n, slot(block, d, h));
+                p.strip.lanes(s, b.n, slot(block, d, at.sparse ? (h - h0) / step : h));
             }
     }
 
@@ -335,7 +337,7 @@ template <class T> struct Band {
                 const std::int64_t offset = row_offset(p, t.d * p.sd + d * p.dd, h);
                 if (offset == constant_row) *r = {padding, 0};
                 else if (direct(b)) *r = {image + offset, p.src_stride[4]};
-                else *r = {slot(block, d, at.flat ? h + p.h_begin : h), lanes<T>};
+                else *r = {slot(block, d, at.flat ? h + p.h_begin : at.sparse ? k : h), lanes<T>};
             }
     }
 
@@ -387,7 +389,7 @@ template <class T> struct Band {
                 if (at.flat)
                     for (std::int64_t h = h0; h < h1; h += at.chunk) fill_flat(block, b, h);
                 else if (!direct(b))
-                    fill(block, b, h0, h1);
+                    fill(block, b, at.sparse ? y * p.sh : h0, h1, at.sparse ? p.dh : 1);
                 window(block, b, y);
                 output_row(block, b, y, (y - t.y0) % at.out_rows);
             }
