@@ -417,17 +417,17 @@ def test_channel_multiplier_order(multiplier):
     ((2, 3, 8, 8), (0, 3, 3, 3), 1, (2, 0, 8, 8)),
     ((2, 0, 8, 8), (5, 0, 3, 3), 0, (2, 5, 6, 6)),
     ((1, 3, 0, 5), (5, 3, 3, 3), 2, (1, 5, 2, 7)),
-    ((1, 3, 4, 5), (5, 3, 3, 3), ((-3, 2), (1, 1)), (1, 5, 1, 5)),
+    ((1, 3, 4, 5), (5, 3, 3, 3), ((-4, 3), (1, 1)), (1, 5, 1, 5)),
 ])
 def test_zero_sizes(x, w, padding, shape):
     rng = np.random.default_rng(5)
     x, w = rng.integers(-4, 5, x).astype(F32), rng.integers(-3, 4, w).astype(F32)
     bias = np.arange(1, 1 + len(w), dtype=F32)
     for arguments in ({}, {"bias": bias}, {"bias": -bias, "activation": "relu"}, {"scale": bias, "bias": bias}):
-        got = nc.conv2d(x, w, padding=padding, **PLAIN, **arguments)
+        got = nc.conv2d(x, w, padding=padding, **arguments)  # auto: most algorithms refuse to compute nothing
         assert got.shape == shape
         np.testing.assert_array_equal(got, oracle.conv(x, w, padding=padding, **arguments))
-        plan = nc.plan_conv2d(x.shape, w, padding=padding, **PLAIN, **arguments)
+        plan = nc.plan_conv2d(x.shape, w, padding=padding, **arguments)
         np.testing.assert_array_equal(plan(x), got)
 
 
