@@ -177,6 +177,14 @@ def test_more_rigor_measures_again_and_less_does_not(fake: FakeExtension) -> Non
     assert len(on_disk(fake)) == 3
 
 
+def test_an_earlier_winner_is_in_the_final(fake: FakeExtension) -> None:
+    fake.times = {A: 1e-3, B: 1e-4, C: 2e-3}
+    tuner.tune(PROBLEM)
+    fake.candidate_list = [(*A, 1e-3), (*C, 1.2e-3), (*B, 1.0)]
+    fake.times[B] = lambda count: 4e-3 if count <= 2 else 1e-4
+    assert tuner.tune(PROBLEM, mode="exhaustive").rows[0].algorithm == "direct"
+
+
 def test_batch_and_threads(fake: FakeExtension) -> None:
     report = tuner.tune([PROBLEM, PROBLEM], batch=16, num_threads=[1, 2, 1])
     assert [(row.threads, row.count) for row in report.rows] == [(1, 2), (2, 2)]
@@ -233,6 +241,16 @@ def test_report(fake: FakeExtension) -> None:
     assert report.payback_passes == pytest.approx(report.rows[0].tuning_seconds / 1.5e-3)
     assert json.loads(json.dumps(report.as_dict()))["rows"][0]["algorithm"] == "direct"
     assert "direct(rows=2) 0.500 ms, 2.00x im2col" in str(report)
+
+
+def test_percentages_are_of_the_best_peak_of_the_run(fake: FakeExtension, monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = iter([50e9, 100e9, 80e9])
+    monkeypatch.setattr(fake, "peak_flops", lambda dtype, threads, seconds: next(peaks))
+    report = tuner.tune([f"ic8ih{n}oc8kh3" for n in (10, 11, 12)])
+    assert report.peak_flops == {"f32, 2 threads": 100e9}
+    for row in report.rows:
+        assert row.gflops is not None
+        assert row.peak_percent == pytest.approx(row.gflops)
 
 
 def test_lazy_tuning_remembers(fake: FakeExtension) -> None:

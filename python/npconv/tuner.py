@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from statistics import median
 from typing import Any, Literal, NamedTuple
@@ -285,8 +285,13 @@ def _race(descriptor: str, threads: int, mode: str, clock: _Clock, step: Callabl
     budget = clock.share(BUDGET_SECONDS[mode])
     candidates = _hopeful(found, mode, budget)
     incumbent = candidates[0]
+    kept = [incumbent]
+    before = _known(_npconv.wisdom_key(descriptor), threads, "measure")
+    if before is not None:  # what won with less rigor, or earlier, is sure of a place in the final
+        kept += [c for c in found if (c.algorithm, c.parameters) == (before["algorithm"], before["parameters"])]
+        candidates += [c for c in kept if c not in candidates]
     race = _Race(_npconv.Measurement(descriptor, threads), candidates, clock, step)
-    finalists = race.screen(0.4 * budget, [incumbent])
+    finalists = race.screen(0.4 * budget, kept)
     race.final(finalists, 0.6 * budget)
     winner = race.winner(finalists, incumbent)
     baseline = next((c for c in finalists if c.algorithm == "im2col"), None)
@@ -329,6 +334,10 @@ def _remember(descriptor: str, threads: int, mode: str, winner: _Candidate) -> b
     return wisdom.save([entry])
 
 
+def _peak_name(dtype: str, threads: int) -> str:
+    return f"{dtype}, {threads} thread{'s' if threads > 1 else ''}"
+
+
 class _Session:
     """One call of `tune`: the problems, the clock and what was measured so far."""
 
@@ -342,10 +351,23 @@ class _Session:
         self.saved = True
 
     def peak(self, dtype: str, threads: int) -> float:
-        key = f"{dtype}, {threads} threads"
-        if key not in self.peaks:
-            self.peaks[key] = float(_npconv.peak_flops(dtype, threads, PEAK_SECONDS))
+        """Return the best peak of this run so far; it is measured again beside every problem."""
+        key = _peak_name(dtype, threads)
+        seconds = PEAK_SECONDS if key not in self.peaks else PEAK_SECONDS / 10.0
+        measured = float(_npconv.peak_flops(dtype, threads, seconds))
+        self.peaks[key] = max(measured, self.peaks.get(key, 0.0))
         return self.peaks[key]
+
+    def final_rows(self) -> list[TuneRow]:
+        """Return the rows with percentages of one and the same peak."""
+
+        def final(row: TuneRow) -> TuneRow:
+            if row.gflops is None:
+                return row
+            dtype = str(_npconv.parse_descriptor(row.descriptor)["dtype"])
+            return replace(row, peak_percent=1e11 * row.gflops / self.peaks[_peak_name(dtype, row.threads)])
+
+        return [final(row) for row in self.rows]
 
     def tell(self, name: str, threads: int, stage: str, row: TuneRow | None = None) -> None:
         if self.progress is not None:
@@ -464,7 +486,7 @@ def tune(
     What was measured is written after every problem, so an interrupt (Ctrl-C) loses only the problem it hits.
 
     >>> import npconv as nc
-    >>> report = nc.tune("ic16ih14oc16kh3pt1", time_limit=5)
+    >>> report = nc.tune("ic16ih14oc16kh3pt1", num_threads=1)
     >>> report.rows[0].status in ("tuned", "known")
     True
     """
@@ -483,7 +505,7 @@ def tune(
                 session.problem(layer, threads, again)
     file = wisdom.path()
     return TuneReport(
-        rows=session.rows,
+        rows=session.final_rows(),
         mode=mode,
         isa=_npconv.isa(),
         peak_flops=session.peaks,

@@ -68,6 +68,13 @@ NPCONV_INLINE void tile_to_memory(const DenseSweep<T>& a, int pixels, const T* x
                                   std::int64_t oc, std::int64_t channels, std::int64_t pixel) {
     constexpr int L = lanes<T>;
     alignas(64) T tile[2 * tile_rows<T> * tile_pitch<T>];
+    if (a.store.pixel_stride == 1) {
+        T* dst = a.store.dst + oc * a.store.channel_stride + pixel;
+        for (int i = 0; i < channels; ++i, dst += a.store.channel_stride) {
+            prefetch_write(dst);
+            prefetch_write(dst + pixels - 1);
+        }
+    }
     if (two_rows)
         run_tile<T, KV, true>(pixels, a.sum, x, a.x_row_stride, w, tile);
     else

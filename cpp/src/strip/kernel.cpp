@@ -30,6 +30,11 @@ template <class T> NPCONV_INLINE void copy(const T* src, T* dst, std::int64_t n)
 template <class T>
 NPCONV_INLINE void planar_columns(const StripSource<T>& s, const T* row, std::int64_t begin, std::int64_t end, int phases,
                                   T* dst, std::int64_t phase_stride) {
+    if (begin >= end) return;
+    if (phases == 1) {
+        for (std::int64_t i = begin; i < end; ++i) dst[i] = element(s, row, i);
+        return;
+    }
     std::int64_t p = begin % phases, q = begin / phases;
     for (std::int64_t i = begin; i < end; ++i) {
         dst[p * phase_stride + q] = element(s, row, i);
@@ -142,8 +147,8 @@ NPCONV_INLINE void planar_dense_channels(const StripSource<T>& s, const T* row, 
 }
 
 template <class T>
-void planar(const StripSource<T>& s, std::int64_t channels, int phases, T* dst, std::int64_t channel_stride,
-            std::int64_t row_stride, std::int64_t phase_stride) {
+NPCONV_INLINE void planar_phases(const StripSource<T>& s, std::int64_t channels, int phases, T* dst,
+                                 std::int64_t channel_stride, std::int64_t row_stride, std::int64_t phase_stride) {
     constexpr int L = lanes<T>;
     const bool dense_channels = s.channel_stride == 1 && s.column_stride != 1;
     const std::int64_t group = dense_channels ? L : 1;
@@ -166,13 +171,28 @@ void planar(const StripSource<T>& s, std::int64_t channels, int phases, T* dst, 
     }
 }
 
+// One and two phases are worth constants: short rows are all overhead otherwise.
+template <class T>
+void planar(const StripSource<T>& s, std::int64_t channels, int phases, T* dst, std::int64_t channel_stride,
+            std::int64_t row_stride, std::int64_t phase_stride) {
+    switch (phases) {
+        case 1: return planar_phases(s, channels, 1, dst, channel_stride, row_stride, phase_stride);
+        case 2: return planar_phases(s, channels, 2, dst, channel_stride, row_stride, phase_stride);
+        default: return planar_phases(s, channels, phases, dst, channel_stride, row_stride, phase_stride);
+    }
+}
+
 // Columns [begin, end) of all channels of a row, one by one.
 template <class T>
 NPCONV_INLINE void lanes_columns(const StripSource<T>& s, const T* row, std::int64_t channels, std::int64_t begin,
-                                 std::int64_t end, T* dst) {
+                                 std::int64_t end, Vec<T> constant, T* dst) {
     constexpr int L = lanes<T>;
     for (std::int64_t i = begin; i < end; ++i) {
         T* d = dst + i * L;
+        if (s.column[i] < 0) {
+            store(d, constant);
+            continue;
+        }
         for (std::int64_t c = 0; c < channels; ++c) d[c] = element(s, row + c * s.channel_stride, i);
         for (std::int64_t c = channels; c < L; ++c) d[c] = T(0);
     }
@@ -214,9 +234,9 @@ template <class T> void lanes_loader(const StripSource<T>& s, std::int64_t chann
         }
         const T* row = s.image + s.row_offset[r];
         if (s.column_stride == 1) {
-            lanes_columns(s, row, channels, 0, s.interior_lo, d);
+            lanes_columns(s, row, channels, 0, s.interior_lo, load(constant), d);
             lanes_transposed(s, row, channels, d);
-            lanes_columns(s, row, channels, s.interior_hi, s.columns, d);
+            lanes_columns(s, row, channels, s.interior_hi, s.columns, load(constant), d);
         } else if (s.channel_stride == 1) {
             const Vec<T> v = load(constant);
             for (std::int64_t i = 0; i < s.columns; ++i) {
@@ -224,7 +244,7 @@ template <class T> void lanes_loader(const StripSource<T>& s, std::int64_t chann
                 store(d + i * L, k < 0 ? v : load_partial(row + k * s.column_stride, channels));
             }
         } else {
-            lanes_columns(s, row, channels, 0, s.columns, d);
+            lanes_columns(s, row, channels, 0, s.columns, load(constant), d);
         }
     }
 }

@@ -76,7 +76,7 @@ def run(
     gflops, peak, percent_of_peak
         of the direct algorithm; the FMA peak measured in this run, in FLOP/s.
     detail
-        for npconv's plans, algorithm and parameters.
+        algorithm and parameters, for npconv.
     best_peer, ratio, ratio_burst
         npconv's rows: the fastest comparable peer, and its time over ours, median to median and burst to burst.
     skipped or failed

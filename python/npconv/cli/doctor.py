@@ -61,7 +61,7 @@ def examine() -> dict[str, Any]:
     fingerprint = dict(_npconv.fingerprint())
     runtimes, state, right = openmp_runtimes(), wisdom_state(), computes_correctly()
     peaks = {
-        f"{dtype}, {count} threads": float(_npconv.peak_flops(dtype, count, 0.2))
+        f"{dtype}, {count} thread{'s' if count > 1 else ''}": float(_npconv.peak_flops(dtype, count, 0.2))
         for dtype in ("f32", "f64")
         for count in sorted({1, threads})
     }

@@ -46,12 +46,14 @@ bool rows_fits(const ConvDesc& d) {
            w.dilation == 1 && h.stride == w.stride && w.stride <= 2;
 }
 
-// Whether the lanes path reads an nhwc image without a copy: borders, done tap by tap, must be a small part of it.
+// Whether the lanes path reads an nhwc image without a copy: the columns that outputs near the left and right border
+// need, copied anyway, must be fewer than half of all.
 bool lanes_direct(const ConvDesc& d) {
     const Axis& w = d.w();
     const std::int64_t left = std::max<std::int64_t>(ceil_div(w.pad_begin, w.stride), 0);
     const std::int64_t right = std::max<std::int64_t>(ceil_div(w.pad_end, w.stride), 0);
-    return d.src_order == Order::nhwc && (left + right) * 8 <= w.out && d.taps() <= 256;
+    const std::int64_t copied = (left ? reach(w, left) : 0) + (right ? reach(w, right) : 0);
+    return d.src_order == Order::nhwc && copied * 2 <= reach(w, w.out);
 }
 
 // How the work is cut: sizes of one task. Threads may change it, for no output's sum depends on it.
@@ -257,7 +259,7 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int, Rigor) {
     };
     add(lanes, 1);
     if (rows_fits(d)) {
-        if (wide) add(rows, 7);
+        add(rows, 7);
         add(rows, 4);
     }
     if (d.dst_order == Order::nchw) {

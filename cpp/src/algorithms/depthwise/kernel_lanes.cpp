@@ -19,7 +19,7 @@ template <class T> struct Row {
 template <class T> struct RawOut {
     T* out;
     NPCONV_INLINE void put(int i, Vec<T> acc) const { store(out + i * lanes<T>, acc); }
-    NPCONV_INLINE void advance(int n) { out += n * lanes<T>; }
+    NPCONV_INLINE void advance(std::int64_t n) { out += n * lanes<T>; }
 };
 template <class T> struct FinalOut {
     T* out;
@@ -31,15 +31,14 @@ template <class T> struct FinalOut {
         if (n >= lanes<T>) store(out + i * step, v);
         else store_partial(out + i * step, v, n);
     }
-    NPCONV_INLINE void advance(int n_pixels) { out += n_pixels * step; }
+    NPCONV_INLINE void advance(std::int64_t n_pixels) { out += n_pixels * step; }
 };
 
 template <class T> struct RowJob {
     const Row<T>* rows;
     std::int64_t n_rows, kw, dw, sw;
     const T* weights;
-    std::int64_t x;  // column of tap 0 of the first output
-    std::int64_t n;  // outputs
+    std::int64_t n;  // outputs; the first one's tap 0 is column 0
 };
 
 template <class T, int K, int S, int PX, class Out>
@@ -65,7 +64,7 @@ NPCONV_INLINE void tile(const RowJob<T>& job, std::int64_t x, Out& out) {
 }
 
 template <class T, int K, int S, class Out> NPCONV_NOINLINE void row_unrolled(const RowJob<T>& job, Out out) {
-    std::int64_t x = job.x, n = job.n;
+    std::int64_t x = 0, n = job.n;
     for (; n >= 7; n -= 7, x += 7 * S) tile<T, K, S, 7>(job, x, out);
     if (n & 4) tile<T, K, S, 4>(job, x, out), x += 4 * S;
     if (n & 2) tile<T, K, S, 2>(job, x, out), x += 2 * S;
@@ -114,7 +113,7 @@ NPCONV_INLINE void tile_any(const RowJob<T>& job, std::int64_t x, Out& out) {
 }
 
 template <class T, bool Blocks, class Out> NPCONV_NOINLINE void row_any(const RowJob<T>& job, Out out) {
-    std::int64_t x = job.x, n = job.n;
+    std::int64_t x = 0, n = job.n;
     for (; n >= 7; n -= 7, x += 7 * job.sw) tile_any<T, 7, Blocks>(job, x, out);
     for (; n >= 2; n -= 2, x += 2 * job.sw) tile_any<T, 2, Blocks>(job, x, out);
     if (n) tile_any<T, 1, Blocks>(job, x, out);
@@ -137,41 +136,28 @@ template <class T, class Out> NPCONV_INLINE void row(const RowJob<T>& job, const
     row_any<T, false>(job, out);
 }
 
-// Outputs near the left and right border when the image itself is read: columns one by one through the map.
-template <class T, class Out>
-NPCONV_NOINLINE void row_border(const Problem<T>& p, const RowJob<T>& job, std::int64_t x0, std::int64_t x1, Out out) {
-    const Vec<T> value = set1(p.value);
-    for (std::int64_t x = x0; x < x1; ++x) {
-        const std::int32_t* column = p.w_map + x * p.sw;
-        const T* w = job.weights;
-        Vec<T> acc = set1(T(0));
-        for (std::int64_t r = 0; r < job.n_rows; ++r)
-            for (std::int64_t k = 0; k < p.kw; ++k, w += lanes<T>) {
-                const std::int32_t c = column[k * p.dw];
-                acc = fma(c < 0 ? value : load(job.rows[r].p + c * job.rows[r].step), load(w), acc);
-            }
-        out.put(0, acc);
-        out.advance(1);
-    }
-}
-
-// Where the pieces of a task's scratch lie.
+// Where the pieces of a task's scratch lie. When the image itself is read, a ring holds only the columns of the outputs
+// [x0, lo) and [hi, x1) near the borders; a last block with fewer than L channels still needs all columns.
 template <class T> struct Layout {
-    std::int64_t columns, slots, ring, out_rows, blocks;  // ring: elements of one channel block
+    std::int64_t lo, hi, left, columns, slots, ring, out_rows, blocks;  // ring: elements of one channel block
     std::size_t rows_at, ring_at, out_at, bytes;
     Layout(const Problem<T>& p, const Task& t) {
         constexpr std::int64_t L = lanes<T>;
-        const std::int64_t width = t.x1 - t.x0;
-        columns = (width - 1) * p.sw + extent(p.kw, p.dw);
+        const std::int64_t width = t.x1 - t.x0, reach = extent(p.kw, p.dw);
+        const std::int64_t fit = p.interior_hi < reach ? 0 : (p.interior_hi - reach) / p.sw + 1;
+        lo = least(most((p.interior_lo + p.sw - 1) / p.sw, t.x0), t.x1);
+        hi = least(most(fit, lo), t.x1);
+        left = lo > t.x0 ? (lo - t.x0 - 1) * p.sw + reach : 0;
+        columns = (width - 1) * p.sw + reach;
         slots = extent(p.kh, p.dh);
-        ring = p.kd * slots * columns * L;
+        ring = p.kd * slots * (p.direct ? left + (t.x1 > hi ? (t.x1 - hi - 1) * p.sw + reach : 0) : columns) * L;
         blocks = (t.channels + L - 1) / L;
         const bool flat = width == p.ow && !p.dst_nhwc;
         out_rows = flat ? least(t.y1 - t.y0, most(1, 256 / (width * p.multiplier))) : 1;
         rows_at = 64;
         ring_at = static_cast<std::size_t>(round_up(64 + p.kd * p.kh * std::int64_t(sizeof(Row<T>)), 64));
-        // When the image itself is read, only a last block with fewer than L channels still needs a ring.
-        out_at = ring_at + static_cast<std::size_t>((p.direct ? 1 : blocks) * ring) * sizeof(T);
+        const std::int64_t whole = p.direct ? p.kd * slots * columns * L : 0;
+        out_at = ring_at + static_cast<std::size_t>(blocks * ring + whole) * sizeof(T);
         bytes = out_at + static_cast<std::size_t>(p.multiplier * (out_rows * width + L) * L) * sizeof(T);
     }
 };
@@ -270,54 +256,55 @@ template <class T> struct Band {
 
     bool direct(const Block<T>& b) const { return p.direct && b.n == lanes<T>; }
 
-    T* slot(std::int64_t block, std::int64_t d, std::int64_t h) const {
-        return ring + (p.direct ? 0 : block * at.ring) + (d * at.slots + h % at.slots) * at.columns * lanes<T>;
-    }
-
-    // Rows [h0, h1) of the padded image into the ring of one channel block.
-    void fill(std::int64_t block, const Block<T>& b, std::int64_t h0, std::int64_t h1) const {
-        StripSource<T> s = strip_source(p, t.n, b.c, t.x0, t.x1);
+    // Columns of outputs [x0, x1), rows [h0, h1) of the padded image, into a ring.
+    void fill(const Block<T>& b, std::int64_t x0, std::int64_t x1, std::int64_t h0, std::int64_t h1, T* to,
+              std::int64_t columns) const {
+        if (x0 >= x1) return;
+        StripSource<T> s = strip_source(p, t.n, b.c, x0, x1);
         s.rows = 1;
         for (std::int64_t d = 0; d < p.kd; ++d)
             for (std::int64_t h = h0; h < h1; ++h) {
                 const std::int64_t offset = row_offset(p, t.d * p.sd + d * p.dd, h);
                 if (offset == constant_row) continue;
                 s.row_offset = &offset;
-                p.strip.lanes(s, b.n, slot(block, d, h));
+                p.strip.lanes(s, b.n, to + (d * at.slots + h % at.slots) * columns * lanes<T>);
             }
     }
+    void fill(std::int64_t block, const Block<T>& b, std::int64_t h0, std::int64_t h1) const {
+        T* to = ring + block * at.ring;
+        if (!direct(b)) return fill(b, t.x0, t.x1, h0, h1, to, at.columns);
+        fill(b, t.x0, at.lo, h0, h1, to, at.left);
+        fill(b, at.hi, t.x1, h0, h1, to + p.kd * at.slots * at.left * lanes<T>, right());
+    }
+    std::int64_t right() const { return t.x1 > at.hi ? (t.x1 - at.hi - 1) * p.sw + extent(p.kw, p.dw) : 0; }
 
-    // The kernel's rows of output row y.
-    void window(std::int64_t block, const Block<T>& b, std::int64_t y) const {
-        const T* image = p.src + t.n * p.src_stride[0] + b.c;
+    // The kernel's rows of output row y: in a ring, or null: in the image from source column `column` on.
+    void window(const Block<T>& b, std::int64_t y, const T* from, std::int64_t columns, std::int64_t column) const {
+        const T* image = p.src + t.n * p.src_stride[0] + b.c + column * p.src_stride[4];
         Row<T>* r = rows;
         for (std::int64_t d = 0; d < p.kd; ++d)
             for (std::int64_t k = 0; k < p.kh; ++k, ++r) {
                 const std::int64_t h = y * p.sh + k * p.dh;
                 const std::int64_t offset = row_offset(p, t.d * p.sd + d * p.dd, h);
                 if (offset == constant_row) *r = {padding, 0};
-                else if (direct(b)) *r = {image + offset, p.src_stride[4]};
-                else *r = {slot(block, d, h), lanes<T>};
+                else if (from) *r = {from + (d * at.slots + h % at.slots) * columns * lanes<T>, lanes<T>};
+                else *r = {image + offset, p.src_stride[4]};
             }
     }
 
-    template <class Out> void compute(const Block<T>& b, const T* weights, Out o) const {
-        RowJob<T> job{rows, p.kd * p.kh, p.kw, p.dw, p.sw, weights, 0, t.x1 - t.x0};
-        if (!direct(b)) return row(job, o);
-        // Interior outputs: all their columns lie in one run of the image.
-        const std::int64_t reach = extent(p.kw, p.dw);
-        const std::int64_t lo = least(most((p.interior_lo + p.sw - 1) / p.sw, t.x0), t.x1);
-        const std::int64_t fit = p.interior_hi - reach < 0 ? 0 : (p.interior_hi - reach) / p.sw + 1;
-        const std::int64_t hi = least(most(fit, lo), t.x1);
-        row_border(p, job, t.x0, lo, o);
-        o.advance(static_cast<int>(lo - t.x0));
-        if (hi > lo) {
-            job.x = p.w_map[lo * p.sw];
-            job.n = hi - lo;
-            row(job, o);
-            o.advance(static_cast<int>(hi - lo));
-        }
-        row_border(p, job, hi, t.x1, o);
+    template <class Out> void compute(std::int64_t block, const Block<T>& b, std::int64_t y, const T* weights, Out o) const {
+        const T* from = ring + block * at.ring;
+        const auto part = [&](std::int64_t x0, std::int64_t x1, const T* rows_from, std::int64_t columns,
+                              std::int64_t column) {
+            if (x0 >= x1) return;
+            window(b, y, rows_from, columns, column);
+            row(RowJob<T>{rows, p.kd * p.kh, p.kw, p.dw, p.sw, weights, x1 - x0}, o);
+            o.advance(x1 - x0);
+        };
+        if (!direct(b)) return part(t.x0, t.x1, from, at.columns, 0);
+        part(t.x0, at.lo, from, at.left, 0);
+        if (at.lo < at.hi) part(at.lo, at.hi, nullptr, 0, p.w_map[at.lo * p.sw]);
+        part(at.hi, t.x1, from + p.kd * at.slots * at.left * lanes<T>, right(), 0);
     }
 
     void output_row(std::int64_t block, const Block<T>& b, std::int64_t y, std::int64_t row_in_out) const {
@@ -327,11 +314,11 @@ template <class T> struct Band {
         if (p.dst_nhwc && p.multiplier == 1 && is_simple(p.epilogue)) {
             T* dst = p.dst + t.n * p.dst_stride[0] + t.d * p.dst_stride[2] + y * p.dst_stride[3] +
                      t.x0 * p.dst_stride[4] + b.c;
-            return compute(b, weights, FinalOut<T>{dst, p.dst_stride[4], b.n, channels_scale(p.epilogue, b.c, b.n),
+            return compute(block, b, y, weights, FinalOut<T>{dst, p.dst_stride[4], b.n, channels_scale(p.epilogue, b.c, b.n),
                                                 channels_bias(p.epilogue, b.c, b.n), Simple<T>(p.epilogue)});
         }
         for (std::int64_t m = 0; m < p.multiplier; ++m)
-            compute(b, weights + m * taps * L, RawOut<T>{out + (m * pixels_m + row_in_out * width) * L});
+            compute(block, b, y, weights + m * taps * L, RawOut<T>{out + (m * pixels_m + row_in_out * width) * L});
         if (p.dst_nhwc) return flush_pixels(p, t, b, y, out, pixels_m);
         if (row_in_out + 1 == at.out_rows || y + 1 == t.y1)
             for (std::int64_t m = 0; m < p.multiplier; ++m)
@@ -345,8 +332,7 @@ template <class T> struct Band {
             const std::int64_t h0 = most(loaded, y * p.sh), h1 = y * p.sh + at.slots;
             for (std::int64_t block = 0; block < at.blocks; ++block) {
                 const Block<T> b{t.c + block * L, least(t.channels - block * L, L)};
-                if (!direct(b)) fill(block, b, h0, h1);
-                window(block, b, y);
+                fill(block, b, h0, h1);
                 output_row(block, b, y, (y - t.y0) % at.out_rows);
             }
             loaded = h1;

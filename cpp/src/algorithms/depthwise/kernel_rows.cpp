@@ -1,17 +1,17 @@
 // 3x3 kernels on nchw images, stride 1 or 2 on both axes: lanes = neighbouring outputs of one row, R output rows at a
 // time, the nine weights in registers. Rows come straight from the image; padding rows point to a row of zeros and the
 // outer column blocks load under masks that are made once per task. With stride 2, two vectors are split into their even
-// and odd elements. What isn't zero padding of an nchw image is read from a padded copy of R output rows' input.
+// and odd elements, taps 1 and 2, and tap 0 is tap 2 shifted by an output. What isn't zero padding of an nchw image is read from a padded copy of R output rows' input.
 #include "algorithms/depthwise/output.hpp"
 
 namespace npconv::NPCONV_THIS_ISA {
 namespace {
 
-constexpr int most_rows = registers >= 32 ? 7 : 4;
+constexpr int most_rows = 7;
 
-// Which columns of a block's loads exist: three taps with stride 1, two halves at two offsets with stride 2.
+// Which columns of a block's loads exist: three taps with stride 1; one, L, L with stride 2.
 template <class T> struct BlockMask {
-    Mask<T> m[4];
+    Mask<T> m[3];
 };
 
 // How a task's columns fall into blocks of L outputs: [inner_lo, inner_hi) load without masks.
@@ -31,8 +31,8 @@ template <class T, int S> void make_columns(Columns<T>& c) {
     const std::int64_t fit = c.width - c.origin - S * L - 2;
     c.inner_hi = most(c.inner_lo, least(c.outputs / L, fit < 0 ? 0 : fit / (S * L) + 1));
     for (std::int64_t b = 0; b < c.blocks; ++b)
-        for (int k = 0; k < 4; ++k) {
-            const std::int64_t x = c.origin + b * S * L + (S == 1 ? k : (k & 1) * L + (k & 2));
+        for (int k = 0; k < 3; ++k) {
+            const std::int64_t x = c.origin + b * S * L + (S == 1 || k < 2 ? k : 1 + L);
             c.masks[b].m[k] = mask_range<T>(bound(-x, L), bound(c.width - x, L));
         }
 }
@@ -44,13 +44,12 @@ NPCONV_INLINE void load_taps(const T* p, const BlockMask<T>& mask, Vec<T> (&tap)
     if constexpr (S == 1) {
         NPCONV_UNROLL for (int k = 0; k < 3; ++k) tap[k] = Masked ? load_masked(p + k, mask.m[k]) : load(p + k);
     } else {
-        Vec<T> v[4], unused;
-        NPCONV_UNROLL for (int k = 0; k < 4; ++k) {
-            const T* q = p + (k & 1) * L + (k & 2);
-            v[k] = Masked ? load_masked(q, mask.m[k]) : load(q);
-        }
-        deinterleave(v[0], v[1], tap[0], tap[1]);
-        deinterleave(v[2], v[3], tap[2], unused);
+        // Columns 1.. hold taps 1 and 2 side by side; tap 0 is tap 2 one output earlier.
+        const T* q = p + 1;
+        const Vec<T> a = Masked ? load_masked(q, mask.m[1]) : load(q);
+        const Vec<T> b = Masked ? load_masked(q + L, mask.m[2]) : load(q + L);
+        deinterleave(a, b, tap[1], tap[2]);
+        tap[0] = shift_in(tap[2], Masked ? load_masked(p, mask.m[0]) : set1(*p));
     }
 }
 

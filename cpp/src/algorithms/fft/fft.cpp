@@ -56,7 +56,8 @@ struct Work {
         const double row = row_transform + 4 * width;  // and taking the half-size transform apart
         const double load = 6 * width, store = 7 * static_cast<double>(h.step);
         const double product = 4 * height * icg;
-        task = icg * height * (row + load) + icg * bins * column_transform +
+        const double live = v.tiles > 1 ? height : std::min(height, static_cast<double>(d.h().in));  // other rows are zero
+        task = icg * live * (row + load) + icg * bins * column_transform +
                ocg * (bins * (column_transform + product) + static_cast<double>(v.step) * (row + store));
         pack = static_cast<double>(d.h().kernel) * (row + load) + bins * (column_transform + 20 * height);
         packs = (d.oc * d.icg() + lanes - 1) / lanes;

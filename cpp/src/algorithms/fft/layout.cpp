@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/index_map.hpp"
+
 namespace npconv::fft {
 namespace {
 
@@ -127,6 +129,37 @@ Tiling tiling(const Axis& a, int size) {
     t.step = std::min(t.step, a.out);
     if (t.step >= 1) t.tiles = (a.out + t.step - 1) / t.step;
     return t;
+}
+
+TileMap::TileMap(const Axis& axis, const Tiling& tiling)
+    : axis_(axis), tiling_(tiling), needed_(axis.out + axis.kernel - 1), head_(0), tail_(tiling.tiles) {
+    const std::int64_t size = tiling.size, end = std::min(axis.in, needed_ - axis.pad_begin);
+    while (head_ < tail_ && first(head_) < 0) ++head_;
+    while (tail_ > head_ && first(tail_ - 1) + size > end) --tail_;
+    const std::int64_t border = head_ + tiling.tiles - tail_;
+    tables_.reserve(static_cast<std::size_t>((border + 1) * size));
+    for (std::int64_t i = 0; i < border; ++i)
+        for (int j = 0; j < size; ++j) tables_.push_back(index(i < head_ ? i : i - head_ + tail_, j));
+    for (std::int32_t j = 0; j < size; ++j) tables_.push_back(j);
+}
+
+std::int32_t TileMap::index(std::int64_t tile, int position) const {
+    if (tile * tiling_.step + position >= needed_) return constant_index;
+    return static_cast<std::int32_t>(map_index(axis_.mode, first(tile) + position, axis_.in));
+}
+
+TileMap::View TileMap::view(std::int64_t tile) const {
+    const std::int64_t size = tiling_.size, row = interior(tile) ? head_ + tiling_.tiles - tail_
+                                                  : tile < head_  ? tile
+                                                                  : tile - tail_ + head_;
+    View v{tables_.data() + row * size, 0, 0, size};
+    if (interior(tile)) {
+        v.offset = first(tile);
+    } else {
+        v.lo = std::clamp<std::int64_t>(-first(tile), 0, size);
+        v.hi = std::clamp(std::min(axis_.in, needed_ - axis_.pad_begin) - first(tile), v.lo, size);
+    }
+    return v;
 }
 
 const std::vector<int>& sizes(bool long_rows) {

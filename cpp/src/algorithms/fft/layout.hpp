@@ -51,6 +51,31 @@ struct Tiling {
 // One tile is enough, although shorter than input plus both paddings, where what wraps around is padding on both sides.
 Tiling tiling(const Axis&, int size);
 
+// Source indices of an axis, tile by tile. Tables exist for tiles at borders only: an axis may have 2^30 elements.
+// Positions that no output needs, behind the last tile or cropped, count as padding: a large value there would cost
+// accuracy, for errors are relative to a tile's largest element.
+class TileMap {
+public:
+    TileMap(const Axis&, const Tiling&);
+
+    struct View {
+        const std::int32_t* index;  // of the tile's positions, -1 for padding
+        std::int64_t offset;        // to be added to those that are not
+        std::int64_t lo, hi;        // positions in between map to consecutive indices
+    };
+    View view(std::int64_t tile) const;
+    bool interior(std::int64_t tile) const { return tile >= head_ && tile < tail_; }  // no padding
+    std::int64_t first(std::int64_t tile) const { return tile * tiling_.step - axis_.pad_begin; }
+    std::int32_t index(std::int64_t tile, int position) const;
+
+private:
+    Axis axis_;
+    Tiling tiling_;
+    std::int64_t needed_;      // positions of all tiles together that some output reads
+    std::int64_t head_, tail_; // tiles before and from there on touch a border
+    std::vector<std::int32_t> tables_;  // of the border tiles, then 0, 1, 2, ...
+};
+
 // Transform sizes for an axis; `long_rows`: of 1-D problems, which have no columns.
 const std::vector<int>& sizes(bool long_rows);
 

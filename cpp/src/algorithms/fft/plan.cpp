@@ -33,23 +33,26 @@ const FftColumnKernels& column_kernels(const Isa& isa) {
 
 std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
 
-// Source indices of all tiles of an axis. Positions that no output needs, behind the last tile or cropped, count as
-// padding: a large value there would cost accuracy, for errors are relative to a tile's largest element.
-AxisMap tile_map(const Axis& a, const Tiling& t) {
-    AxisMap m = axis_map(a, -a.pad_begin, (t.tiles - 1) * t.step + t.size);
-    const std::int64_t all = static_cast<std::int64_t>(m.index.size()), needed = std::min(a.out + a.kernel - 1, all);
-    std::fill(m.index.begin() + needed, m.index.end(), constant_index);
-    m.interior_hi = static_cast<int>(std::min<std::int64_t>(m.interior_hi, needed));
-    m.interior_lo = std::min(m.interior_lo, m.interior_hi);
-    return m;
+// Rows [lo, hi) of the transform that may differ from zero, if padding is zero: only where one tile holds them all, for
+// whether a row is computed must not depend on the tiles that share its vectors.
+struct Live {
+    int lo, hi;
+};
+Live live_rows(const TileMap& m, const Tiling& t) {
+    Live r{0, t.size};
+    if (t.tiles > 1) return r;
+    const auto constant = [&](int i) { return m.index(0, i) == constant_index; };
+    while (r.hi > 1 && constant(r.hi - 1)) --r.hi;
+    while (r.lo < r.hi - 1 && constant(r.lo)) ++r.lo;
+    return r;
 }
 
 bool padded(const Axis& a) { return a.mode == PadMode::constant && (a.pad_begin > 0 || a.pad_end > 0); }
 
-// What a tile is: image, and where it starts in the tables of the two axes.
 struct Tile {
-    std::int64_t n, y, x;  // first output
-    int rows, columns;     // outputs
+    std::int64_t n, row, column;  // image, tile row, tile column
+    std::int64_t y, x;            // first output
+    int rows, columns;            // outputs
 };
 
 template <class T> class FftPlan final : public Plan {
@@ -60,8 +63,9 @@ public:
           columns_(p.v[tile_h], true, i),
           vertical_(tiling(d.h(), p.v[tile_h])),
           horizontal_(tiling(d.w(), p.v[tile_w])),
-          row_map_(tile_map(d.h(), vertical_)),
-          column_map_(tile_map(d.w(), horizontal_)),
+          row_map_(d.h(), vertical_),
+          column_map_(d.w(), horizontal_),
+          live_(live_rows(row_map_, vertical_)),
           row_(row_kernels(i).of<T>()),
           column_(column_kernels(i).of<T>()),
           strip_(strip_kernels(i).of<T>()),
@@ -140,38 +144,37 @@ private:
     }
 
     Tile tile(std::int64_t index) const {
-        const std::int64_t x = index % horizontal_.tiles, y = index / horizontal_.tiles % vertical_.tiles;
         Tile t;
         t.n = index / tiles_per_image();
-        t.y = y * vertical_.step;
-        t.x = x * horizontal_.step;
+        t.row = index / horizontal_.tiles % vertical_.tiles;
+        t.column = index % horizontal_.tiles;
+        t.y = t.row * vertical_.step;
+        t.x = t.column * horizontal_.step;
         t.rows = static_cast<int>(std::min(vertical_.step, desc.h().out - t.y));
         t.columns = static_cast<int>(std::min(horizontal_.step, desc.w().out - t.x));
         return t;
     }
 
-    bool interior(const Tile& t) const {
-        return t.y >= row_map_.interior_lo && t.y + vertical_.size <= row_map_.interior_hi &&
-               t.x >= column_map_.interior_lo && t.x + horizontal_.size <= column_map_.interior_hi;
-    }
+    bool interior(const Tile& t) const { return row_map_.interior(t.row) && column_map_.interior(t.column); }
 
     // The strip loader's view of `rows` rows of a tile, from its row `first` on. offsets: memory for `rows` of them.
     StripSource<T> source(const ConvArgs& args, const Tile& t, std::int64_t channel, int first, int rows,
                           std::int64_t* offsets) const {
         for (int i = 0; i < rows; ++i) {
-            const std::int32_t k = row_map_.index[static_cast<std::size_t>(t.y + first + i)];
+            const std::int32_t k = row_map_.index(t.row, first + i);
             offsets[i] = k < 0 ? constant_row : k * args.src.stride[3];
         }
+        const TileMap::View columns = column_map_.view(t.column);
         StripSource<T> s;
-        s.image = args.src.at<const T>(t.n, channel);
+        s.image = args.src.at<const T>(t.n, channel) + columns.offset * args.src.stride[4];
         s.channel_stride = args.src.stride[1];
         s.column_stride = args.src.stride[4];
         s.row_offset = offsets;
         s.rows = rows;
-        s.column = column_map_.index.data() + t.x;
+        s.column = columns.index;
         s.columns = horizontal_.size;
-        s.interior_lo = std::clamp<std::int64_t>(column_map_.interior_lo - t.x, 0, horizontal_.size);
-        s.interior_hi = std::clamp<std::int64_t>(column_map_.interior_hi - t.x, s.interior_lo, horizontal_.size);
+        s.interior_lo = columns.lo;
+        s.interior_hi = columns.hi;
         s.value = padded_ ? static_cast<T>(args.padding_value) : T(0);
         return s;
     }
@@ -179,22 +182,23 @@ private:
     // Lanes are `used` tiles of one channel: read in place where they lie inside the image.
     void load_tiles(const ConvArgs& args, const Tile* tiles, int used, std::int64_t channel, T* work, T* scratch,
                     T* spectra) const {
-        const T* lane[fft_max_lanes];
+        const T *lane[fft_max_lanes], *base[fft_max_lanes];
         std::int64_t stride[fft_max_lanes], offsets[chunk_rows];
         bool copied[fft_max_lanes];
         int copies = 0;
         for (int l = 0; l < used; ++l) {
             copied[l] = args.src.stride[4] != 1 || !interior(tiles[l]);
             copies += copied[l];
-            if (!copied[l]) lane[l] = in_place(args, tiles[l], channel);
+            base[l] = copied[l] ? nullptr : in_place(args, tiles[l], channel);
             stride[l] = copied[l] ? horizontal_.size : args.src.stride[3];
         }
         const int step = copies ? chunk() : vertical_.size;
-        for (int first = 0; first < vertical_.size; first += step) {
-            const int rows = std::min(step, vertical_.size - first);
+        const Live live = clear_dead_rows(args, spectra);
+        for (int first = live.lo; first < live.hi; first += step) {
+            const int rows = std::min(step, live.hi - first);
             for (int l = 0; l < used; ++l) {
                 if (!copied[l]) {
-                    if (first) lane[l] += step * stride[l];
+                    lane[l] = base[l] + first * stride[l];
                     continue;
                 }
                 T* const copy = scratch + std::int64_t(l) * chunk() * horizontal_.size;
@@ -209,10 +213,17 @@ private:
         }
     }
 
+    // Spectra of rows that hold nothing but zeros; the others are left to the caller.
+    Live clear_dead_rows(const ConvArgs& args, T* spectra) const {
+        if (padded_ && args.padding_value != 0) return {0, vertical_.size};
+        const std::int64_t step = 2 * std::int64_t(bins_) * lanes_;
+        std::fill(spectra, spectra + live_.lo * step, T(0));
+        std::fill(spectra + live_.hi * step, spectra + vertical_.size * step, T(0));
+        return live_;
+    }
+
     const T* in_place(const ConvArgs& args, const Tile& t, std::int64_t channel) const {
-        const std::int64_t row = row_map_.index[static_cast<std::size_t>(t.y)];
-        const std::int64_t column = column_map_.index[static_cast<std::size_t>(t.x)];
-        return args.src.at<const T>(t.n, channel) + row * args.src.stride[3] + column;
+        return args.src.at<const T>(t.n, channel) + row_map_.first(t.row) * args.src.stride[3] + column_map_.first(t.column);
     }
 
     FftStore<T> output(const ConvArgs& args) const {
@@ -294,8 +305,9 @@ private:
         Tile tiles[fft_max_lanes];
         std::fill(tiles, tiles + used, tile(task % count));
         T *const work = memory + spectrum_elements(), *const slab = work + work_elements();
-        for (int y = 0; y < vertical_.size; y += chunk()) {
-            const int rows = std::min(chunk(), vertical_.size - y);
+        const Live live = clear_dead_rows(args, memory);
+        for (int y = live.lo; y < live.hi; y += chunk()) {
+            const int rows = std::min(chunk(), live.hi - y);
             std::int64_t offsets[chunk_rows];
             strip_.lanes(source(args, tiles[0], first, y, rows, offsets), used, slab);
             row_.forward_lanes(rows_.rows(), slab, rows, memory + std::int64_t(y) * 2 * bins_ * lanes_);
@@ -311,7 +323,8 @@ private:
     const RowTransform<T> rows_;
     const Transform<T> columns_;
     const Tiling vertical_, horizontal_;
-    const AxisMap row_map_, column_map_;
+    const TileMap row_map_, column_map_;
+    const Live live_;
     const FftRowKernelsOf<T>& row_;
     const FftColumnKernelsOf<T>& column_;
     const StripKernelsOf<T>& strip_;

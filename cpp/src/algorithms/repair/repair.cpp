@@ -33,12 +33,17 @@ struct Sums {
     }
 };
 
-// part[p] += w * x[p * stride]; the unit stride is what the compiler vectorises.
-inline void accumulate(double* part, double w, const double* x, std::int64_t stride) {
-    if (stride == 1)
-        for (int p = 0; p < strip; ++p) part[p] += w * x[p];
-    else
-        for (int p = 0; p < strip; ++p) part[p] += w * x[p * stride];
+// part[p] += sum of w[k] * x[k * dilation + p * stride], n taps. A copy of `part` lets it stay in registers.
+template <bool UnitStride, class T>
+void accumulate(double* part, const T* w, std::int64_t w_stride, std::int64_t n, const double* x, std::int64_t dilation,
+                std::int64_t stride) {
+    double sum[strip];
+    for (int p = 0; p < strip; ++p) sum[p] = part[p];
+    for (std::int64_t k = 0; k < n; ++k, x += dilation) {
+        const double v = static_cast<double>(w[k * w_stride]);
+        for (int p = 0; p < strip; ++p) sum[p] += v * x[UnitStride ? p : p * stride];
+    }
+    for (int p = 0; p < strip; ++p) part[p] = sum[p];
 }
 
 template <class T> class Repair {
@@ -90,10 +95,14 @@ private:
         const std::int64_t oc_stride = args_.wei.stride[0], kw_stride = args_.wei.stride[4];
         for (std::int64_t kw = 0; kw < w.kernel;) {
             const std::int64_t n = std::min<std::int64_t>(w.kernel - kw, sum_block - sums_.terms);
-            for (std::int64_t c = 0; c < ocs; ++c)
-                for (std::int64_t k = kw; k < kw + n; ++k)
-                    accumulate(sums_.part[c], static_cast<double>(wei[c * oc_stride + k * kw_stride]),
-                               values_.data() + k * w.dilation, w.stride);
+            const double* x = values_.data() + kw * w.dilation;
+            for (std::int64_t c = 0; c < ocs; ++c) {
+                const T* from = wei + c * oc_stride + kw * kw_stride;
+                if (w.stride == 1)
+                    accumulate<true>(sums_.part[c], from, kw_stride, n, x, w.dilation, 1);
+                else
+                    accumulate<false>(sums_.part[c], from, kw_stride, n, x, w.dilation, w.stride);
+            }
             sums_.terms += n;
             kw += n;
             if (sums_.terms == sum_block) sums_.flush(ocs);

@@ -139,6 +139,13 @@ NPCONV_INLINE void deinterleave(__m256d a, __m256d b, __m256d& even, __m256d& od
     odd = _mm256_unpackhi_pd(l, h);
 }
 
+NPCONV_INLINE __m256 shift_in(__m256 v, __m256 first) {
+    return _mm256_blend_ps(_mm256_permutevar8x32_ps(v, _mm256_setr_epi32(0, 0, 1, 2, 3, 4, 5, 6)), first, 1);
+}
+NPCONV_INLINE __m256d shift_in(__m256d v, __m256d first) {
+    return _mm256_blend_pd(_mm256_permute4x64_pd(v, 0x90), first, 1);
+}
+
 NPCONV_INLINE void transpose(__m256 (&r)[8]) {
     __m256 t[8];
     NPCONV_UNROLL for (int i = 0; i < 4; ++i) {

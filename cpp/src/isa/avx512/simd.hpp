@@ -95,6 +95,13 @@ NPCONV_INLINE void deinterleave(__m512d a, __m512d b, __m512d& even, __m512d& od
     odd = _mm512_permutex2var_pd(a, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), b);
 }
 
+NPCONV_INLINE __m512 shift_in(__m512 v, __m512 first) {
+    return _mm512_permutex2var_ps(v, _mm512_setr_epi32(16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14), first);
+}
+NPCONV_INLINE __m512d shift_in(__m512d v, __m512d first) {
+    return _mm512_permutex2var_pd(v, _mm512_setr_epi64(8, 0, 1, 2, 3, 4, 5, 6), first);
+}
+
 // 16x16 in four rounds of 16 shuffles: 32-bit, then 64-bit pairs inside 128-bit lanes, then the lanes themselves.
 NPCONV_INLINE void transpose(__m512 (&r)[16]) {
     __m512 t[16];

@@ -13,6 +13,7 @@
 //   round, scale_pow2(a, n)           to nearest even; a * 2^n for integral n
 //   any_nonfinite, sum                over all lanes
 //   deinterleave(a, b, even, odd)     the even and odd elements of the 2*lanes elements a, b
+//   shift_in(v, first)                first[0], v[0], v[1], ...
 //   transpose(r)                      lanes x lanes in registers
 #pragma once
 
@@ -121,6 +122,8 @@ NPCONV_INLINE void deinterleave(D2 a, D2 b, D2& even, D2& odd) {
     even = __builtin_shuffle(a, b, L2{0, 2});
     odd = __builtin_shuffle(a, b, L2{1, 3});
 }
+NPCONV_INLINE F4 shift_in(F4 v, F4 first) { return __builtin_shuffle(v, first, I4{4, 0, 1, 2}); }
+NPCONV_INLINE D2 shift_in(D2 v, D2 first) { return __builtin_shuffle(v, first, L2{2, 0}); }
 NPCONV_INLINE void transpose(F4 (&r)[4]) {
     const F4 a = __builtin_shuffle(r[0], r[1], I4{0, 4, 1, 5}), b = __builtin_shuffle(r[2], r[3], I4{0, 4, 1, 5});
     const F4 c = __builtin_shuffle(r[0], r[1], I4{2, 6, 3, 7}), d = __builtin_shuffle(r[2], r[3], I4{2, 6, 3, 7});
