@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -55,6 +56,8 @@ def test_three_correct_figures_a_layer(rows):
 def test_rows_survive_a_file(rows, tmp_path):
     bench.save(tmp_path / "rows.json", rows)
     assert bench.load(tmp_path / "rows.json") == rows
+    (tmp_path / "plain.json").write_text(json.dumps(rows))
+    assert bench.load(tmp_path / "plain.json") == rows
 
 
 def test_progress_sees_every_layer_and_thread_count():

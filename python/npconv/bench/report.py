@@ -31,8 +31,9 @@ def save(path: str | Path, rows: Sequence[Row]) -> None:
 
 
 def load(path: str | Path) -> list[Row]:
-    """The rows of a file that save wrote."""
-    rows: list[Row] = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
+    """The rows of a file that save, or `npconv bench --output`, wrote."""
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    rows: list[Row] = content["rows"] if isinstance(content, dict) else content
     return rows
 
 
