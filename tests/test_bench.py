@@ -49,6 +49,7 @@ def test_three_correct_figures_a_layer(rows):
         assert 0 < row["burst"] <= row["seconds"]
         assert 5 <= row["rounds"] <= 50
         assert 0 < row["percent_of_peak"] == pytest.approx(100e9 * row["gflops"] / row["peak"])
+        assert ("handover" in row) == (row["threads"] > 1 and len(os.sched_getaffinity(0)) > 1)
     kinds = {row["figure"]: row["kind"] for row in rows}
     assert kinds == {"functional": "functional", "planned": "planned", "planned out=": "steady"}
 
