@@ -58,7 +58,7 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa&, int threads, Rigor
     if (rigor == Rigor::exhaustive) tiles = {7, 14, 28, 42, 56, 84, 112};
     std::vector<Params> found;
     for (int m : {2, 4}) {
-        if (m == 4 && d.accuracy == Accuracy::strict) continue;  // see the measured errors in accuracy.hpp's table
+        if (m == 4 && d.accuracy == Accuracy::strict) continue;  // errors: see winograd.hpp
         std::int64_t last[2] = {0, 0};
         for (int t : tiles) {
             const WinogradGrid grid(d, WinogradParams(Params{{m, t, 0}}));
