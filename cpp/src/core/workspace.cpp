@@ -6,6 +6,8 @@
 #include <new>
 #include <vector>
 
+#include "core/fork.hpp"
+
 namespace npconv {
 namespace {
 
@@ -33,7 +35,11 @@ struct Pool {
 
 // Never destroyed: leases may be given back while the process shuts down.
 Pool& pool() {
-    static Pool& p = *new Pool;
+    static Pool& p = [&]() -> Pool& {
+        Pool* const made = new Pool;
+        hold_over_fork(made->mutex);
+        return *made;
+    }();
     return p;
 }
 

@@ -43,8 +43,11 @@ struct DenseGeometry {
     // strip
     bool skip_columns;                      // kw = 1 without padding: only every sw-th column is loaded
     bool rows_per_tap;                      // each kernel row has its own copy of its input rows (large dilations)
-    std::int64_t phases, segments, segment_rows;
-    std::int64_t strip_columns, phase_stride, row_stride, channel_stride;
+    bool columns_per_tap;                   // the same for columns: large dilations and strides skip what no tap reads
+    std::int64_t phases;                    // or taps of a kernel row that have columns of their own
+    std::int64_t segments, segment_rows;
+    std::int64_t strip_columns;             // that one call of the loader moves
+    std::int64_t phase_stride, row_stride, channel_stride;
     std::int64_t output_row_stride;         // in the strip, from one output row to the next
     std::int64_t strip_channels;            // loaded at a time
     // panel
