@@ -1,9 +1,17 @@
-// Lanes = neighbouring channels. Rows of the padded image stand as [column][L] in a ring of as many rows as a window
-// covers (small enough for L1), or are read straight from an nhwc image. An output row is computed in tiles of PX
-// pixels; a column vector is loaded once and multiplied with every tap of the kernel row that it meets:
+// Lanes = neighbouring channels. An output row is computed in tiles of 7 pixels (then 4, 2, 1); a column vector is loaded
+// once and multiplied with every tap of the kernel row that it meets:
 //     x = load(column j);  acc[(j - k) / S] += x * w[k]   for all k
-// so that PX*K FMAs cost (PX-1)*S + 2K loads. Any kernel, stride, dilation and order of src and dst comes here; kernel
-// widths 3, 5, 7 with strides 1, 2 are unrolled. nchw results go through L x L transposes.
+// so that 7*K FMAs cost 6*S + 2K loads: 7 accumulators + K taps + 1 column fit 16 registers up to K = 7. Any kernel,
+// stride, dilation and order of src and dst comes here; kernel widths 3, 5, 7 with strides 1, 2 are unrolled.
+// Rows are found
+//   nhwc:  in the image itself; outputs near the left and right border look every column up in the map
+//   nchw:  in a ring of transposed rows (as many as a window covers, so that they stay in L1), whole and without padding,
+//          so that whole vectors of pixels are transposed; borders as above
+//   else:  in a ring of padded rows [column][L]
+// Results for planes are transposed back 256 pixels at a time.
+// Zen 4, one core, peak 118 GFLOP/s; AVX-512 (AVX2), nhwc -> nhwc and nchw -> nchw:
+//   k5 240x28: 94 and 71 (57)    k7 96x56: 106 and 89 (75)    k3 960x7: 48 and 28 (18)    k3 32x112: 58 and 40 (43)
+// At k3 the epilogue and the stores of 7 pixels are as many instructions as a kernel row; nchw adds two transposes.
 #include "algorithms/depthwise/output.hpp"
 
 namespace npconv::NPCONV_THIS_ISA {
@@ -172,20 +180,22 @@ template <class T, class Out> NPCONV_INLINE void row(const RowJob<T>& job, const
 
 // Where the pieces of a task's scratch lie. When the image itself is read, only a last block with fewer than L channels
 // still needs a ring. A flat ring holds source rows as they are, loaded `chunk` at a time so that whole vectors of pixels
-// are transposed; other rings hold padded rows.
+// are transposed; other rings hold padded rows, of strongly dilated kernels only those of one output row.
 template <class T> struct Layout {
-    bool flat;
+    bool flat, sparse;
     std::int64_t chunk, columns, slots, ring, out_rows, blocks;  // ring: elements of one channel block
     std::size_t rows_at, ring_at, out_at, bytes;
     Layout(const Problem<T>& p, const Task& t) {
         constexpr std::int64_t L = lanes<T>;
         const std::int64_t width = t.x1 - t.x0;
-        flat = p.flat && width == p.ow;
+        flat = p.flat && width == p.ow && extent(p.kh, p.dh) * p.iw * L * std::int64_t(sizeof(T)) <= (512 << 10);
         columns = flat ? p.iw : (width - 1) * p.sw + extent(p.kw, p.dw);
         chunk = 1;
         while (flat && chunk < L && chunk * columns % L != 0) chunk *= 2;
         if (chunk * columns > 512) chunk = 1;
         slots = round_up(extent(p.kh, p.dh) + chunk - 1, chunk);
+        sparse = !flat && p.dh > 1 && p.kd * slots * columns * L * std::int64_t(sizeof(T)) > (512 << 10);
+        if (sparse) slots = p.kh;
         ring = p.kd * slots * columns * L;
         blocks = (t.channels + L - 1) / L;
         out_rows = width == p.ow && !p.dst_nhwc ? least(t.y1 - t.y0, most(1, 256 / (width * p.multiplier))) : 1;
@@ -295,16 +305,16 @@ template <class T> struct Band {
         return ring + (p.direct ? 0 : block * at.ring) + (d * at.slots + h % at.slots) * at.columns * lanes<T>;
     }
 
-    // Rows [h0, h1) of the padded image into the ring of one channel block.
-    void fill(std::int64_t block, const Block<T>& b, std::int64_t h0, std::int64_t h1) const {
+    // Rows h0, h0 + step, ... below h1 of the padded image into the ring of one channel block.
+    void fill(std::int64_t block, const Block<T>& b, std::int64_t h0, std::int64_t h1, std::int64_t step) const {
         StripSource<T> s = strip_source(p, t.n, b.c, t.x0, t.x1);
         s.rows = 1;
         for (std::int64_t d = 0; d < p.kd; ++d)
-            for (std::int64_t h = h0; h < h1; ++h) {
+            for (std::int64_t h = h0; h < h1; h += step) {
                 const std::int64_t offset = row_offset(p, t.d * p.sd + d * p.dd, h);
                 if (offset == constant_row) continue;
                 s.row_offset = &offset;
-                p.strip.lanes(s, b.n, slot(block, d, h));
+                p.strip.lanes(s, b.n, slot(block, d, at.sparse ? (h - h0) / step : h));
             }
     }
 
@@ -335,14 +345,15 @@ template <class T> struct Band {
                 const std::int64_t offset = row_offset(p, t.d * p.sd + d * p.dd, h);
                 if (offset == constant_row) *r = {padding, 0};
                 else if (direct(b)) *r = {image + offset, p.src_stride[4]};
-                else *r = {slot(block, d, at.flat ? h + p.h_begin : h), lanes<T>};
+                else *r = {slot(block, d, at.flat ? h + p.h_begin : at.sparse ? k : h), lanes<T>};
             }
     }
 
     template <class Out> void compute(const Block<T>& b, const T* weights, const Out& o) const {
         const std::int64_t first = t.x0 * p.sw;
-        row(RowJob<T>{rows, p.kd * p.kh, p.kw, p.dw, p.sw, weights, t.x1 - t.x0, direct(b) || at.flat ? p.w_map + first : nullptr,
-                      p.interior_lo - first, p.interior_hi - first, padding},
+        const std::int32_t* map = direct(b) || at.flat ? p.w_map + first : nullptr;
+        row(RowJob<T>{rows, p.kd * p.kh, p.kw, p.dw, p.sw, weights, t.x1 - t.x0, map, p.interior_lo - first,
+                      p.interior_hi - first, padding},
             o);
     }
 
@@ -387,7 +398,7 @@ template <class T> struct Band {
                 if (at.flat)
                     for (std::int64_t h = h0; h < h1; h += at.chunk) fill_flat(block, b, h);
                 else if (!direct(b))
-                    fill(block, b, h0, h1);
+                    fill(block, b, at.sparse ? y * p.sh : h0, h1, at.sparse ? p.dh : 1);
                 window(block, b, y);
                 output_row(block, b, y, (y - t.y0) % at.out_rows);
             }
@@ -413,8 +424,10 @@ template <class T> void pack(const WeightView<T>& w, std::int64_t c, std::int64_
             if (dense) {
                 for (std::int64_t k = 0; k < taps; k += L) {
                     Vec<T> r[L];
-                    for (std::int64_t i = 0; i < L; ++i)
-                        r[i] = i < valid ? load_partial(w.data + ((c0 + i) * M + m) * w.stride[0] + k, taps - k) : set1(T(0));
+                    for (std::int64_t i = 0; i < L; ++i) {
+                        const T* row = w.data + ((c0 + i) * M + m) * w.stride[0] + k;
+                        r[i] = i < valid ? load_partial(row, taps - k) : set1(T(0));
+                    }
                     transpose(r);
                     for (std::int64_t i = 0; i < L && k + i < taps; ++i) store(out + (k + i) * L, r[i]);
                 }
