@@ -86,7 +86,10 @@ void check_axis(Axis& a, const std::string& where, const std::string& function) 
              " covers ", extent, ", the input of ", a.in, " with padding (", a.pad_begin, ", ", a.pad_end, ") has ",
              padded, where);
     a.out = (padded - extent) / a.stride + 1;
-    if (a.pad_begin <= 0 && a.pad_end <= 0) a.mode = PadMode::constant;  // equal problems, equal descriptors
+    // Equal problems, equal descriptors; and no kernel ever sees a step that leads outside.
+    if (a.out == 1) a.stride = 1;
+    if (a.kernel == 1) a.dilation = 1;
+    if (a.pad_begin <= 0 && a.pad_end <= 0) a.mode = PadMode::constant;
     if (a.mode == PadMode::constant) return;
     const std::int64_t most = a.mode == PadMode::reflect ? a.in - 1 : a.mode == PadMode::replicate ? 0x7fffffff : a.in;
     if (a.in == 0) fail(function, "padding_mode '", name(a.mode), "' needs a non-empty input", where);

@@ -11,6 +11,8 @@
 #include <sys/mman.h>
 #endif
 
+#include "core/fork.hpp"
+
 namespace npconv {
 namespace {
 
@@ -38,7 +40,11 @@ struct Pool {
 
 // Never destroyed: leases may be given back while the process shuts down.
 Pool& pool() {
-    static Pool& p = *new Pool;
+    static Pool& p = [&]() -> Pool& {
+        Pool* const made = new Pool;
+        hold_over_fork(made->mutex);
+        return *made;
+    }();
     return p;
 }
 

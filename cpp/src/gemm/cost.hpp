@@ -1,6 +1,8 @@
 // What a dense plan costs: the model behind the estimates of im2col and direct.
 #pragma once
 
+#include <string>
+
 #include "gemm/geometry.hpp"
 #include "isa/machine.hpp"
 

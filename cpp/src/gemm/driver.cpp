@@ -41,12 +41,8 @@ template <class T> const PackKernels<T>& pack_kernels(const Isa& isa) {
 template <class T> class DensePlan final : public Plan {
 public:
     DensePlan(const ConvDesc& d, const Algorithm& a, const Isa& i, const Params& p, const DenseConfig& c)
-        : Plan(d, a, i, p),
-          config_(c),
-          kernel_(sweep_kernel<T>(i, c.lanes_are_pixels)),
-          packing_(pack_kernels<T>(i)),
-          strips_(strip_kernels(i).of<T>()),
-          g_(d, c, i, kernel_.block, kernel_.rest) {
+        : Plan(d, a, i, p), config_(c), kernel_(sweep_kernel<T>(i, c.lanes_are_pixels)), packing_(pack_kernels<T>(i)),
+          strips_(strip_kernels(i).of<T>()), g_(d, c, i, kernel_.block, kernel_.rest) {
         taps_.reserve(static_cast<std::size_t>(d.taps()));
         for (std::int64_t kd = 0; kd < d.d().kernel; ++kd)
             for (std::int64_t kh = 0; kh < d.h().kernel; ++kh)
@@ -61,15 +57,12 @@ public:
         offsets_.resize(static_cast<std::size_t>(sum_.entries));
         for (std::int64_t e = 0; e < sum_.entries; ++e)
             offsets_[static_cast<std::size_t>(e)] =
-                panel ? e * g_.pitch
-                      : e / d.taps() * g_.channel_stride + taps_[static_cast<std::size_t>(e % d.taps())];
+                panel ? e * g_.pitch : e / d.taps() * g_.channel_stride + taps_[static_cast<std::size_t>(e % d.taps())];
         sum_.offset = offsets_.data();
         sum_.group_stride = panel ? sum_.entries * g_.pitch : together * g_.channel_stride;
     }
 
-    std::size_t packed_bytes() const override {
-        return static_cast<std::size_t>(desc.g * g_.group_weights) * sizeof(T);
-    }
+    std::size_t packed_bytes() const override { return static_cast<std::size_t>(desc.g * g_.group_weights) * sizeof(T); }
 
     void pack(const Tensor& wei, void* packed, int threads) const noexcept override {
         const std::int64_t tasks = desc.g * g_.blocks;
@@ -104,7 +97,8 @@ public:
 private:
     // Bands are the tasks: each worker loads and sweeps its own.
     void execute_own(const ConvArgs& a) const noexcept {
-        const std::int64_t split = config_.source == DenseSource::image ? std::clamp<std::int64_t>(config_.split, 1, g_.blocks) : 1;
+        const std::int64_t split =
+            config_.source == DenseSource::image ? std::clamp<std::int64_t>(config_.split, 1, g_.blocks) : 1;
         const std::int64_t tasks = a.src.size[0] * desc.g * g_.bands * split;
         parallel_for(tasks, a.threads, [&](std::int64_t task, int worker) noexcept {
             const std::int64_t part = task % split, band = task / split % g_.bands;
@@ -175,40 +169,49 @@ private:
         s.row_offset = rows;
         s.column = columns;
         s.value = static_cast<T>(a.padding_value);
-        fill_columns(where, s, columns);
+        s.rows = g_.rows_per_tap ? where.rows() : (where.rows() - 1) * h.stride + (h.kernel - 1) * h.dilation + 1;
         for (std::int64_t segment = 0; segment < g_.segments; ++segment) {
             const std::int64_t kd = g_.rows_per_tap ? segment / h.kernel : segment, kh = g_.rows_per_tap ? segment % h.kernel : 0;
             const std::int64_t id = map_index(d.mode, where.d * d.stride + kd * d.dilation - d.pad_begin, d.in);
-            s.rows = g_.rows_per_tap ? where.rows() : (where.rows() - 1) * h.stride + (h.kernel - 1) * h.dilation + 1;
             for (std::int64_t r = 0; r < s.rows; ++r) {
                 const std::int64_t at = g_.rows_per_tap ? (where.h0 + r) * h.stride + kh * h.dilation : where.h0 * h.stride + r;
                 const std::int64_t ih = map_index(h.mode, at - h.pad_begin, h.in);
                 rows[r] = id < 0 || ih < 0 ? constant_row : id * a.src.stride[2] + ih * a.src.stride[3];
             }
-            strips_.planar(s, c1 - c0, static_cast<int>(g_.phases), dst + segment * g_.segment_rows * row_stride,
-                           channel_stride, row_stride, phase_stride);
+            T* to = dst + segment * g_.segment_rows * row_stride;
+            const std::int64_t runs = g_.columns_per_tap ? g_.phases : 1;
+            for (std::int64_t kw = 0; kw < runs; ++kw) {
+                StripSource<T> run = s;
+                set_columns(where, kw, run, columns);
+                strips_.planar(run, c1 - c0, static_cast<int>(g_.columns_per_tap ? 1 : g_.phases), to + kw * phase_stride,
+                               channel_stride, row_stride, phase_stride);
+            }
         }
     }
 
-    void fill_columns(const DenseBand& where, StripSource<T>& s, std::int32_t* columns) const noexcept {
+    // The columns of a band; where taps have columns of their own, those of tap `kw`.
+    void set_columns(const DenseBand& where, std::int64_t kw, StripSource<T>& s, std::int32_t* columns) const noexcept {
         const Axis& w = desc.w();
-        const std::int64_t first = where.w0 * w.stride - w.pad_begin;
-        if (g_.skip_columns) {
+        const std::int64_t first = where.w0 * w.stride + kw * w.dilation - w.pad_begin, outputs = where.columns();
+        const bool inside = first >= 0 && first + (outputs - 1) * w.stride < w.in;
+        if (g_.skip_columns || (g_.columns_per_tap && inside)) {  // every sw-th column
             s.image += first * s.column_stride;
             s.column_stride *= w.stride;
-            s.columns = s.interior_hi = where.columns();
+            s.columns = s.interior_hi = outputs;
             s.interior_lo = 0;
-            for (std::int64_t i = 0; i < s.columns; ++i) columns[i] = static_cast<std::int32_t>(i);
+            for (std::int64_t i = 0; i < outputs; ++i) columns[i] = static_cast<std::int32_t>(i);
             return;
         }
-        s.columns = (where.columns() - 1) * w.stride + (w.kernel - 1) * w.dilation + 1;
-        s.interior_lo = std::clamp<std::int64_t>(-first, 0, s.columns);
-        s.interior_hi = std::clamp<std::int64_t>(w.in - first, s.interior_lo, s.columns);
-        for (std::int64_t i = 0; i < s.interior_lo; ++i)
-            columns[i] = static_cast<std::int32_t>(map_index(w.mode, first + i, w.in));
+        const std::int64_t step = g_.columns_per_tap ? w.stride : 1;
+        s.columns = g_.columns_per_tap ? outputs : (outputs - 1) * w.stride + (w.kernel - 1) * w.dilation + 1;
+        s.interior_lo = step == 1 ? std::clamp<std::int64_t>(-first, 0, s.columns) : 0;
+        s.interior_hi = step == 1 ? std::clamp<std::int64_t>(w.in - first, s.interior_lo, s.columns) : 0;
+        const auto border = [&](std::int64_t i) {
+            columns[i] = static_cast<std::int32_t>(map_index(w.mode, first + i * step, w.in));
+        };
+        for (std::int64_t i = 0; i < s.interior_lo; ++i) border(i);
         for (std::int64_t i = s.interior_lo; i < s.interior_hi; ++i) columns[i] = static_cast<std::int32_t>(first + i);
-        for (std::int64_t i = s.interior_hi; i < s.columns; ++i)
-            columns[i] = static_cast<std::int32_t>(map_index(w.mode, first + i, w.in));
+        for (std::int64_t i = s.interior_hi; i < s.columns; ++i) border(i);
     }
 
     // Weight blocks [begin, end) against part `part` of `parts` of a band.

@@ -44,26 +44,28 @@ DenseGeometry::DenseGeometry(const ConvDesc& desc, const DenseConfig& config, co
     bands = od * row_bands * column_bands;
 
     skip_columns = w.kernel == 1 && w.pad_begin <= 0 && (w.out - 1) * w.stride - w.pad_begin < w.in;
-    phases = skip_columns ? 1 : w.stride;
+    const std::int64_t column_range = (band_columns - 1) * w.stride + (w.kernel - 1) * w.dilation + 1;
+    columns_per_tap = !skip_columns && column_range > 2 * w.kernel * band_columns;
+    phases = skip_columns ? 1 : columns_per_tap ? w.kernel : w.stride;
     const std::int64_t reach = (h.kernel - 1) * h.dilation + 1, range = (band_rows - 1) * h.stride + reach;
     rows_per_tap = range > h.kernel * band_rows;
     segments = d.kernel * (rows_per_tap ? h.kernel : 1);
     segment_rows = rows_per_tap ? band_rows : range;
-    strip_columns = skip_columns ? band_columns : (band_columns - 1) * w.stride + (w.kernel - 1) * w.dilation + 1;
+    strip_columns = skip_columns || columns_per_tap ? band_columns : column_range;
     strip_is_panel = desc.taps() == 1 && phases == 1;
     pitch = spread(round_up(band_rows * band_columns, lanes), item);
     // Vectors of pixels may read to the end of the last one.
-    phase_stride = std::max(ceil_div(strip_columns, phases),
-                            (config.lanes_are_pixels ? round_up(band_columns, lanes) : band_columns) +
-                                (w.kernel - 1) * w.dilation / w.stride + 1);
+    phase_stride = (config.lanes_are_pixels ? round_up(band_columns, lanes) : band_columns) + 1;
+    if (!skip_columns && !columns_per_tap)
+        phase_stride = std::max(ceil_div(strip_columns, phases), phase_stride + (w.kernel - 1) * w.dilation / w.stride);
     row_stride = phases * phase_stride;
     channel_stride = spread(segments * segment_rows * row_stride, item);
     output_row_stride = rows_per_tap ? row_stride : h.stride * row_stride;
     strip_channels = std::max<std::int64_t>(desc.icg(), 1);
     if (config.source == DenseSource::panel) {
         const std::int64_t fit = strip_chunk_bytes / (channel_stride * item);
-        strip_channels = std::min(strip_channels, desc.src_order == Order::nchw ? std::max<std::int64_t>(fit, 1)
-                                                                                : round_up(fit + 1, lanes));
+        strip_channels =
+            std::min(strip_channels, desc.src_order == Order::nchw ? std::max<std::int64_t>(fit, 1) : round_up(fit + 1, lanes));
     }
 }
 
@@ -79,7 +81,9 @@ DenseBand DenseGeometry::band(std::int64_t i) const {
 }
 
 std::int64_t DenseGeometry::tap_offset(const ConvDesc& desc, std::int64_t kd, std::int64_t kh, std::int64_t kw) const {
-    const std::int64_t row = rows_per_tap ? (kd * desc.h().kernel + kh) * segment_rows : kd * segment_rows + kh * desc.h().dilation;
+    const std::int64_t row =
+        rows_per_tap ? (kd * desc.h().kernel + kh) * segment_rows : kd * segment_rows + kh * desc.h().dilation;
+    if (columns_per_tap) return row * row_stride + kw * phase_stride;
     const std::int64_t column = skip_columns ? 0 : kw * desc.w().dilation;
     return row * row_stride + column % phases * phase_stride + column / phases;
 }

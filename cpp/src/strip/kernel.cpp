@@ -209,12 +209,14 @@ NPCONV_INLINE void lanes_transposed(const StripSource<T>& s, const T* row, std::
     for (std::int64_t i = 0; i < n; i += L) {
         const std::int64_t m = n - i < L ? n - i : L;
         Vec<T> r[L];
-        if (m == L) {
-            NPCONV_UNROLL for (int c = 0; c < L; ++c) r[c] = c < channels ? load(src + c * s.channel_stride + i) : set1(T(0));
-        } else {
-            NPCONV_UNROLL for (int c = 0; c < L; ++c)
-                r[c] = c < channels ? load_partial(src + c * s.channel_stride + i, m) : set1(T(0));
+        if (m == L && channels == L) {
+            NPCONV_UNROLL for (int c = 0; c < L; ++c) r[c] = load(src + c * s.channel_stride + i);
+            transpose(r);
+            NPCONV_UNROLL for (int j = 0; j < L; ++j) store(d + (i + j) * L, r[j]);
+            continue;
         }
+        NPCONV_UNROLL for (int c = 0; c < L; ++c)
+            r[c] = c < channels ? load_partial(src + c * s.channel_stride + i, m) : set1(T(0));
         transpose(r);
         NPCONV_UNROLL for (int j = 0; j < L; ++j)
             if (j < m) store(d + (i + j) * L, r[j]);

@@ -40,20 +40,53 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; 
 // Columns or rows of the padded image that `n` outputs read.
 std::int64_t reach(const Axis& a, std::int64_t n) { return (n - 1) * a.stride + a.extent(); }
 
+// Strides far beyond the window: everything between two windows is left out of the maps, as if the windows were
+// neighbours. Keeps strips as small as what is read.
+bool sparse(const Axis& a) { return a.stride > 8 * a.extent(); }
+
+ConvDesc compact(ConvDesc d) {
+    for (Axis& a : d.axis)
+        if (sparse(a)) a.stride = a.extent();
+    return d;
+}
+
+AxisMap compact_map(const Axis& a) {
+    if (!sparse(a)) return axis_map(a, -a.pad_begin, reach(a, a.out));
+    AxisMap m;
+    m.index.reserve(static_cast<std::size_t>(a.out * a.extent()));
+    for (std::int64_t o = 0; o < a.out; ++o)
+        for (std::int64_t i = 0; i < a.extent(); ++i)
+            m.index.push_back(static_cast<std::int32_t>(map_index(a.mode, o * a.stride + i - a.pad_begin, a.in)));
+    return m;
+}
+
 bool rows_fits(const ConvDesc& d) {
     const Axis &h = d.h(), &w = d.w();
     return d.dst_order == Order::nchw && d.d().kernel == 1 && h.kernel == 3 && w.kernel == 3 && h.dilation == 1 &&
            w.dilation == 1 && h.stride == w.stride && w.stride <= 2;
 }
 
-// Whether the lanes path reads an nhwc image without a copy: the columns that outputs near the left and right border
-// need, copied anyway, must be fewer than half of all.
-bool lanes_direct(const ConvDesc& d) {
+// Kernel rows that the lanes path has unrolled.
+bool lanes_unrolled(const ConvDesc& d) {
+    const Axis& w = d.w();
+    return w.dilation == 1 && w.stride <= 2 && (w.kernel == 3 || w.kernel == 5 || w.kernel == 7) && d.taps() <= 256;
+}
+
+// Whether the lanes path finds columns near the left and right border through the map, not in a padded copy: cheap where
+// a column is loaded once, else only worth it if they are few.
+bool lanes_mapped(const ConvDesc& d) {
     const Axis& w = d.w();
     const std::int64_t left = std::max<std::int64_t>(ceil_div(w.pad_begin, w.stride), 0);
     const std::int64_t right = std::max<std::int64_t>(ceil_div(w.pad_end, w.stride), 0);
-    const std::int64_t copied = (left ? reach(w, left) : 0) + (right ? reach(w, right) : 0);
-    return d.src_order == Order::nhwc && copied * 2 <= reach(w, w.out);
+    return lanes_unrolled(d) || (left + right + 14) * 4 <= w.out;
+}
+
+bool lanes_direct(const ConvDesc& d) { return d.src_order == Order::nhwc && lanes_mapped(d); }
+
+bool lanes_flat(const ConvDesc& d) {
+    const auto constant = [](const Axis& a) { return a.mode == PadMode::constant || (a.pad_begin <= 0 && a.pad_end <= 0); };
+    return d.src_order == Order::nchw && lanes_mapped(d) && constant(d.h()) && constant(d.w()) && d.h().stride <= 8 &&
+           d.w().stride <= 8;
 }
 
 // How the work is cut: sizes of one task. Threads may change it, for no output's sum depends on it.
@@ -82,7 +115,8 @@ Partition partition(const ConvDesc& d, const Isa& isa, const Params& params, std
         p.channels = L * (many ? std::clamp<std::int64_t>(lanes_direct(d) ? blocks : strip_budget / ring, 1, blocks) : 1);
         if (lanes_direct(d)) least_rows = 1;
     } else {
-        if (path == planar) p.rows = std::clamp((strip_budget / row_bytes - h.extent()) / h.stride, std::min<std::int64_t>(h.out, 8 * h.dilation), h.out);
+        if (path == planar) p.rows = std::clamp((strip_budget / row_bytes - h.extent()) / h.stride,
+                                                 std::min<std::int64_t>(h.out, h.dilation <= 8 ? 8 * h.dilation : 1), h.out);
         if (path == rows) least_rows = 14;
         const double work = static_cast<double>(d.taps() * d.ocg() * p.rows * p.columns);
         p.channels = std::clamp(static_cast<std::int64_t>(1e5 / work), std::int64_t(1), d.ic);
@@ -96,6 +130,8 @@ Partition partition(const ConvDesc& d, const Isa& isa, const Params& params, std
     };
     while (count() < wanted && p.channels > vector) p.channels = ceil_div(p.channels / vector, 2) * vector;
     while (count() < wanted && p.rows > least_rows) p.rows = ceil_div(p.rows, 2);
+    const std::int64_t least_columns = std::max(16 * L, 4 * w.extent());  // signals: a single row
+    while (count() < wanted && p.columns > least_columns) p.columns = ceil_div(ceil_div(p.columns, 2), L) * L;
     if (path == rows && p.rows < h.out) p.rows = std::min(ceil_div(p.rows, params.v[1]) * params.v[1], h.out);
     count();
     return p;
@@ -103,11 +139,9 @@ Partition partition(const ConvDesc& d, const Isa& isa, const Params& params, std
 
 template <class T> class DepthwisePlan final : public Plan {
 public:
-    DepthwisePlan(const ConvDesc& d, const Isa& i, const Params& p) : Plan(d, depthwise_algorithm, i, p) {
-        for (std::size_t a = 0; a < 3; ++a) {
-            const Axis& x = desc.axis[a];
-            map_[a] = axis_map(x, -x.pad_begin, reach(x, x.out));
-        }
+    DepthwisePlan(const ConvDesc& d, const Isa& i, const Params& p)
+        : Plan(d, depthwise_algorithm, i, p), compact_(compact(d)) {
+        for (std::size_t a = 0; a < 3; ++a) map_[a] = compact_map(desc.axis[a]);
     }
 
     std::size_t packed_bytes() const override {
@@ -132,7 +166,7 @@ public:
     }
 
     std::size_t workspace_bytes(std::int64_t mb, int threads) const override {
-        const Partition cut = partition(desc, isa, params, mb, threads);
+        const Partition cut = partition(compact_, isa, params, mb, threads);
         return scratch_bytes(problem(), cut) * static_cast<std::size_t>(threads);
     }
 
@@ -145,7 +179,7 @@ public:
         std::copy_n(args.dst.stride, 5, p.dst_stride);
         p.epilogue = epilogue_args<T>(desc, args);
         p.value = static_cast<T>(args.padding_value);
-        const Partition cut = partition(desc, isa, params, args.src.size[0], args.threads);
+        const Partition cut = partition(compact_, isa, params, args.src.size[0], args.threads);
         const std::size_t each = scratch_bytes(p, cut);
         if (params.v[0] == rows) p.direct = reads_image(p);
         const auto& kernel = kernels_of(params.v[0], isa).template of<T>();
@@ -163,10 +197,10 @@ private:
     // Everything that does not depend on a call's arguments.
     Problem<T> problem() const {
         Problem<T> p{};
-        const Axis &d = desc.d(), &h = desc.h(), &w = desc.w();
+        const Axis &d = compact_.d(), &h = compact_.h(), &w = compact_.w();
         p.channels = desc.ic;
         p.multiplier = desc.ocg();
-        p.od = d.out, p.oh = h.out, p.ow = w.out, p.iw = w.in;
+        p.od = d.out, p.oh = h.out, p.ow = w.out, p.ih = h.in, p.iw = w.in;
         p.kd = d.kernel, p.kh = h.kernel, p.kw = w.kernel;
         p.sd = d.stride, p.sh = h.stride, p.sw = w.stride;
         p.dd = d.dilation, p.dh = h.dilation, p.dw = w.dilation;
@@ -174,7 +208,9 @@ private:
         p.interior_lo = map_[2].interior_lo, p.interior_hi = map_[2].interior_hi;
         p.strip = strip_kernels(isa).template of<T>();
         p.rows = params.v[1];
-        p.direct = params.v[0] == lanes && lanes_direct(desc);
+        p.direct = params.v[0] == lanes && lanes_direct(compact_);
+        p.flat = params.v[0] == lanes && lanes_flat(desc);
+        p.h_begin = -h.pad_begin;
         p.dst_nhwc = desc.dst_order == Order::nhwc;
         return p;
     }
@@ -211,6 +247,7 @@ private:
         return t;
     }
 
+    const ConvDesc compact_;
     AxisMap map_[3];
 };
 
@@ -221,30 +258,52 @@ std::string refuse(const ConvDesc& d, const Isa&) {
     return "";
 }
 
-double estimate(const ConvDesc& d, const Isa& isa, const Params& p, int threads, const Machine& m) {
+// Seconds of one thread's arithmetic and of moving elements between layouts. The figures are fits to measurements of
+// Zen 4, most of them in units of one multiplication, so that they scale with the vector length and the clock.
+double lanes_seconds(const ConvDesc& d, double L, double in, double out, double fma) {
+    const double ic = static_cast<double>(d.ic), idle = std::ceil(ic / L) * L / ic;
+    double each = static_cast<double>(d.taps()) / (lanes_unrolled(d) ? 0.92 : 0.55) + 6;
+    if (d.dst_order == Order::nchw) each += 5;
+    else if (d.ocg() > 1) each += 12;
+    double copy = 0;
+    if (!lanes_direct(d)) copy = d.src_order == Order::nhwc ? 3 : lanes_flat(d) ? 5 : 9;
+    if (d.src_order == Order::any) copy = 40;
+    return (out * each + in * copy) * idle * fma;
+}
+
+double rows_seconds(const ConvDesc& d, double L, double out, double fma, double at_once) {
+    const double ow = static_cast<double>(d.w().out), oh = static_cast<double>(d.h().out);
+    const double idle = std::ceil(ow / L) * L / ow, steps = std::ceil(oh / at_once) + (std::fmod(oh, at_once) > 0);
+    const bool image = d.src_order == Order::nchw && d.h().mode == PadMode::constant && d.w().mode == PadMode::constant;
+    const double efficiency = d.w().stride == 2 ? 0.36 : at_once >= 7 ? 0.7 : 0.66;
+    const double planes = static_cast<double>(d.mb * d.oc * d.d().out);
+    return out * idle * 9 * fma / efficiency + planes * steps * (image ? 8e-9 : 150e-9);
+}
+
+double planar_seconds(const ConvDesc& d, double L, double in, double out, double fma, double at_once) {
+    const double ow = static_cast<double>(d.w().out), kh = static_cast<double>(d.h().kernel);
+    const double idle = std::ceil(ow / L) * L / ow, taps = static_cast<double>(d.taps());
+    const double strip_rows = static_cast<double>(d.mb * d.ic * d.d().out * d.d().kernel * reach(d.h(), d.h().out));
+    const bool shared = d.h().stride == 1 && at_once >= 4;
+    const double copy = d.w().stride > 2 ? 1.5e-9 : d.src_order == Order::nchw ? 5 * fma : 20 * fma;
+    return out * idle * taps * fma * (shared ? 1.05 + 1.5 / kh : at_once >= 2 ? 2.2 : 2.8) + strip_rows * 22e-9 + in * copy;
+}
+
+double estimate(const ConvDesc& desc, const Isa& isa, const Params& p, int threads, const Machine& m) {
+    const ConvDesc d = compact(desc);
     const double L = static_cast<double>(lanes_of(isa, d.src)), size = static_cast<double>(item_size(d.src));
-    const double ow = static_cast<double>(d.w().out), ic = static_cast<double>(d.ic);
-    const double in = static_cast<double>(d.mb * d.ic * d.in_pixels()), out = static_cast<double>(d.mb * d.oc * d.out_pixels());
-    const double fma = 2 / m.fma(d.src);
-    // Seconds of arithmetic, counting idle lanes, and of moving elements between layouts (per element, in FMA vectors).
-    double seconds;
-    if (p.v[0] == lanes) {
-        const double idle = std::ceil(ic / L) * L / ic;
-        const bool unrolled = d.w().dilation == 1 && d.w().stride <= 2 && (d.w().kernel == 3 || d.w().kernel == 5 || d.w().kernel == 7);
-        seconds = d.macs() * idle * fma / (unrolled ? 0.75 : 0.55);
-        if (!lanes_direct(d)) seconds += in * idle * fma * (d.src_order == Order::nhwc ? 2 : 8);
-        if (d.dst_order == Order::nchw) seconds += out * idle * fma * 8;
-    } else {
-        const double idle = std::ceil(ow / L) * L / ow;
-        const bool shared = d.h().stride == 1 && p.v[1] >= 4;
-        seconds = d.macs() * idle * fma / (p.v[0] == rows ? 0.7 : shared ? 0.7 : 0.4);
-        if (p.v[0] == planar) seconds += in * fma * 6;
-        if (p.v[0] == rows) seconds += in / static_cast<double>(d.w().in) * 5e-9;
-    }
+    double in = static_cast<double>(d.mb * d.ic);
+    for (const Axis& a : d.axis) in *= static_cast<double>(std::min(a.in, reach(a, a.out)));
+    const double out = static_cast<double>(d.mb * d.oc * d.out_pixels());
+    const double fma = 2 / m.fma(d.src) * (isa.registers >= 32 ? 1 : 1.3), at_once = static_cast<double>(p.v[1]);
+    double seconds = p.v[0] == lanes  ? lanes_seconds(d, L, in, out, fma)
+                     : p.v[0] == rows ? rows_seconds(d, L, out, fma, at_once)
+                                      : planar_seconds(d, L, in, out, fma, at_once);
+    const Partition cut = partition(d, isa, p, d.mb, threads);
+    const double tasks = static_cast<double>(d.mb * cut.tasks_per_image), share = std::min<double>(threads, tasks);
     const double bytes = (in + out) * size;
-    const double share = std::min<double>(threads, static_cast<double>(d.mb * d.ic));
-    seconds = std::max(seconds / share, bytes / m.bandwidth(bytes, threads));
-    if (d.weights == Weights::fresh) seconds += static_cast<double>(d.oc * d.taps()) * size / m.l2_bandwidth * 2;
+    seconds = std::max(seconds / share * (share > 1 ? 1.1 : 1), 0.6 * bytes / m.bandwidth(bytes, threads));
+    if (d.weights == Weights::fresh) seconds += static_cast<double>(d.oc * d.taps()) * size / m.l2_bandwidth * 3;
     return m.call_overhead + (threads > 1 ? m.parallel_overhead : 0) + seconds;
 }
 

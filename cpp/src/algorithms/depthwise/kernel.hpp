@@ -18,7 +18,7 @@ template <class T> struct Problem {
     std::int64_t src_stride[5], dst_stride[5];
     EpilogueArgs<T> epilogue;
     std::int64_t channels, multiplier;  // oc = channel * multiplier + m
-    std::int64_t od, oh, ow, iw;
+    std::int64_t od, oh, ow, ih, iw;
     std::int64_t kd, kh, kw, sd, sh, sw, dd, dh, dw;
     const std::int32_t* d_map;
     const std::int32_t* h_map;
@@ -28,6 +28,8 @@ template <class T> struct Problem {
     StripKernelsOf<T> strip;
     std::int64_t rows;      // most output rows of a register tile (rows, planar)
     bool direct;            // read the image itself where possible, not a padded copy
+    bool flat;              // lanes: copy whole nchw rows without padding; columns are looked up near the borders
+    std::int64_t h_begin;   // source row of position 0 if it lay in the image
     bool dst_nhwc;
 };
 

@@ -34,14 +34,20 @@ Params band_of(const ConvDesc& d, int tile, int shared, std::int64_t bytes) {
     const auto rows_of = [&](std::int64_t n) {
         return std::min((n - 1) * d.h().stride + (d.h().kernel - 1) * d.h().dilation + 1, n * d.h().kernel);
     };
-    const auto columns_of = [&](std::int64_t n) { return (n - 1) * d.w().stride + reach; };
+    const auto columns_of = [&](std::int64_t n) { return std::min((n - 1) * d.w().stride + reach, n * d.w().kernel); };
     std::int64_t rows = 1, columns = d.w().out;
     if (slice * rows_of(1) * columns_of(columns) > 2 * bytes) {
-        const std::int64_t fit = bytes / (slice * rows_of(1)) - reach;
-        columns = std::clamp<std::int64_t>(fit / d.w().stride / 48 * 48, 48, std::max<std::int64_t>(48, columns));
+        const std::int64_t fit = bytes / (slice * rows_of(1));
+        columns = std::max(fit / d.w().kernel, (fit - reach) / d.w().stride) / 48 * 48;
+        columns = std::min(std::max<std::int64_t>(columns, 48), d.w().out);
     } else {
-        while (rows < d.h().out && slice * rows_of(rows + 1) * columns_of(columns) <= bytes) ++rows;
-        rows = (d.h().out + (d.h().out + rows - 1) / rows - 1) / ((d.h().out + rows - 1) / rows);  // bands alike
+        std::int64_t above = d.h().out + 1;  // rows fit, `above` do not
+        while (above - rows > 1) {
+            const std::int64_t middle = (rows + above) / 2;
+            (slice * rows_of(middle) * columns_of(columns) <= bytes ? rows : above) = middle;
+        }
+        const std::int64_t bands = (d.h().out + rows - 1) / rows;
+        rows = (d.h().out + bands - 1) / bands;  // alike
     }
     return Params{{tile, shared, static_cast<int>(rows), columns < d.w().out ? static_cast<int>(columns) : 0, 0, 0}};
 }

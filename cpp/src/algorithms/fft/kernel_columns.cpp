@@ -32,18 +32,20 @@ NPCONV_NOINLINE void middle(T* x, std::int64_t stride, int size, const T* filter
 template <class T>
 void convolve(const FftPasses<T>& f, int columns, T* spectra, const T* filter, bool lane_filter) {
     constexpr int L = lanes<T>;
+    if (f.size == 1)  // rows only: one run of products
+        return lane_filter ? middle<1, true>(spectra, 2 * L, columns, filter)
+                           : middle<1, false>(spectra, 2 * L, columns, filter);
     const std::int64_t stride = columns * 2 * L, filter_step = std::int64_t(f.size) * (lane_filter ? 2 * L : 2);
-    const int last = f.passes - 1, radix = f.passes ? f.radix[last] : 1;
+    const int last = f.passes - 1;
+    const bool eight = f.radix[last] == 8;  // else four
     for (int j = 0; j < columns; ++j, spectra += 2 * L, filter += filter_step) {
         forward_passes(f, last, spectra, stride);
         if (lane_filter) {
-            if (radix == 8) middle<8, true>(spectra, stride, f.size, filter);
-            else if (radix == 4) middle<4, true>(spectra, stride, f.size, filter);
-            else middle<1, true>(spectra, stride, f.size, filter);
+            if (eight) middle<8, true>(spectra, stride, f.size, filter);
+            else middle<4, true>(spectra, stride, f.size, filter);
         } else {
-            if (radix == 8) middle<8, false>(spectra, stride, f.size, filter);
-            else if (radix == 4) middle<4, false>(spectra, stride, f.size, filter);
-            else middle<1, false>(spectra, stride, f.size, filter);
+            if (eight) middle<8, false>(spectra, stride, f.size, filter);
+            else middle<4, false>(spectra, stride, f.size, filter);
         }
         inverse_passes(f, last, spectra, stride);
     }
@@ -51,6 +53,7 @@ void convolve(const FftPasses<T>& f, int columns, T* spectra, const T* filter, b
 
 template <class T> void forward(const FftPasses<T>& f, int columns, T* spectra) {
     constexpr int L = lanes<T>;
+    if (f.size == 1) return;
     for (int j = 0; j < columns; ++j) forward_passes(f, f.passes, spectra + j * 2 * L, std::int64_t(columns) * 2 * L);
 }
 
@@ -80,12 +83,15 @@ template <class T>
 void inverse(const FftPasses<T>& f, int columns, int inputs, const T* spectra, std::int64_t spectra_stride,
              const T* filter, std::int64_t filter_stride, T* out) {
     constexpr int L = lanes<T>;
+    if (f.size == 1)
+        return sum_products<1>(spectra, 2 * L, columns, inputs, spectra_stride, filter, filter_stride, out);
     const std::int64_t stride = columns * 2 * L;
-    const int last = f.passes - 1, radix = f.passes ? f.radix[last] : 1;
+    const int last = f.passes - 1;
     for (int j = 0; j < columns; ++j, spectra += 2 * L, out += 2 * L, filter += 2 * f.size) {
-        if (radix == 8) sum_products<8>(spectra, stride, f.size, inputs, spectra_stride, filter, filter_stride, out);
-        else if (radix == 4) sum_products<4>(spectra, stride, f.size, inputs, spectra_stride, filter, filter_stride, out);
-        else sum_products<1>(spectra, stride, f.size, inputs, spectra_stride, filter, filter_stride, out);
+        if (f.radix[last] == 8)
+            sum_products<8>(spectra, stride, f.size, inputs, spectra_stride, filter, filter_stride, out);
+        else
+            sum_products<4>(spectra, stride, f.size, inputs, spectra_stride, filter, filter_stride, out);
         inverse_passes(f, last, out, stride);
     }
 }

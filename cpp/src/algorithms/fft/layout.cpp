@@ -12,7 +12,7 @@ struct Radix {
     int radix;
     double cost[2];  // of one butterfly with its twiddles; with 16 registers, where large ones spill, and with 32
 };
-constexpr Radix table[] = {{8, {90, 66}}, {6, {60, 44}}, {5, {44, 40}}, {4, {22, 20}}, {3, {14, 14}}, {2, {8, 8}}};
+constexpr Radix table[] = {{8, {90, 58}}, {6, {60, 44}}, {5, {44, 40}}, {4, {22, 20}}, {3, {14, 14}}, {2, {8, 8}}};
 
 // The cheapest factorisation into radices of at least `least`, in ascending order; 1e300 if there is none.
 double search(int size, int wide, int least, std::vector<int>& best) {

@@ -107,8 +107,9 @@ private:
         std::int64_t tiles() const { return images * rows * cols; }
     };
 
+    bool shares_blocks(std::int64_t mb, int threads) const { return winograd_shares(desc, grid_, split_, mb, threads); }
     int workers(std::int64_t mb, int threads) const {
-        const std::int64_t tasks = split_ ? threads : desc.g * grid_.blocks(mb);
+        const std::int64_t tasks = shares_blocks(mb, threads) ? threads : desc.g * grid_.blocks(mb);
         return static_cast<int>(std::clamp<std::int64_t>(threads, 1, std::max<std::int64_t>(tasks, 1)));
     }
     std::int64_t input_vectors() const { return desc.d().kernel * channel_vectors_; }
@@ -146,7 +147,7 @@ std::int64_t WinogradPlan<T>::Workspace::lay_out(const WinogradPlan& plan, void*
     domain.v = pieces.take<T>(grid.points * plan.layout_.v_point(tiles));
     domain.m = pieces.take<T>(grid.points * plan.layout_.m_point(tiles));
     domain_bytes = pieces.used();
-    pieces.take<char>(plan.split_ ? 0 : (workers - 1) * domain_bytes);
+    pieces.take<char>(plan.shares_blocks(mb, threads) ? 0 : (workers - 1) * domain_bytes);
     const std::int64_t begin = pieces.used();
     scratch.slab = pieces.take<T>(std::max(in_slab, out_slab));
     scratch.row_offset = pieces.take<std::int64_t>(grid.block_rows * m + 2);
@@ -362,7 +363,7 @@ template <class T> void WinogradPlan<T>::execute(const ConvArgs& args) const noe
     Workspace workspace;
     workspace.lay_out(*this, args.workspace, args.src.size[0], args.threads);
     const FlushSubnormals flush(desc.accuracy != Accuracy::strict);
-    if (split_)
+    if (shares_blocks(args.src.size[0], args.threads))
         execute_phases(args, workspace);
     else
         execute_blocks(args, workspace);

@@ -66,7 +66,9 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa&, int threads, Rigor
             if (now[0] == last[0] && now[1] == last[1]) continue;  // cut alike
             last[0] = now[0];
             last[1] = now[1];
-            for (int split = 0; split < (threads > 1 ? 2 : 1); ++split) found.push_back(WinogradParams(Params{{m, t, split}}));
+            const bool only_shared = threads > 1 && winograd_shares(d, grid, 0, d.mb, threads);
+            for (int split = only_shared ? 1 : 0; split < (threads > 1 ? 2 : 1); ++split)
+                found.push_back(WinogradParams(Params{{m, t, split}}));
         }
     }
     return found;
@@ -124,15 +126,19 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
     const double blocks = static_cast<double>(d.g) * static_cast<double>(grid.blocks(d.mb));
     const double filter = static_cast<double>(d.g * layout.u_size()) * static_cast<double>(item_size(d.src));
     double seconds = machine.call_overhead + 1e-6;
-    if (p.split == 0) {
-        seconds += std::ceil(blocks / threads) * (c.input + c.product + c.output);
+    if (!winograd_shares(d, grid, p.split, d.mb, threads)) {
+        // The slowest worker has only whole blocks of full size, or a full one more than its share of all tiles.
+        const double tiles = static_cast<double>(grid.images(d.mb) * grid.tile_rows * grid.tile_cols * d.g);
+        const double full = static_cast<double>(grid.block_tiles(d.mb)) * blocks / tiles;
+        const double slowest = std::min(std::ceil(blocks / threads) * full, blocks / threads + full * (1 - 1.0 / threads));
+        seconds += slowest * (c.input + c.product + c.output);
         if (threads > 1) seconds += machine.parallel_overhead;
     } else {
         const auto share = [&](double tasks) { return std::ceil(tasks / threads) / tasks; };
         const double images = static_cast<double>(grid.images_of_block(d.mb));
         const double input = share(static_cast<double>(layout.ic_vectors()) * images) * c.input;
         const double output = share(static_cast<double>(layout.oc_vectors) * images) * c.output;
-        const double barriers = 6 * 0.4e-6;  // two each phase
+        const double barriers = 8e-6;  // with what the workers wait for each other and fetch from each other
         seconds += blocks * (input + share(grid.points) * c.product + output + (threads > 1 ? barriers : 0));
         seconds += machine.parallel_overhead;
     }

@@ -48,6 +48,12 @@ struct WinogradGrid {
     std::int64_t blocks(std::int64_t mb) const;  // of one group
 };
 
+// Whether workers share blocks: where the parameters say so, or where there is less than one block for each. The results
+// don't depend on it.
+inline bool winograd_shares(const ConvDesc& d, const WinogradGrid& grid, int split, std::int64_t mb, int threads) {
+    return split != 0 || d.g * grid.blocks(mb) < threads;
+}
+
 // Depth taps are summed like channels: channels of the points GEMM. With several taps each starts at a whole vector.
 std::int64_t winograd_inner(const ConvDesc&, std::int64_t lanes);
 
