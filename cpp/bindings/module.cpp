@@ -7,6 +7,8 @@ PYBIND11_MODULE(_npconv, m) {
     m.attr("__version__") = NPCONV_VERSION;
     npconv::current_isa();  // an impossible NPCONV_ISA is an error of the import, not of some later call
     npconv::bindings::register_conv(m);
+    npconv::bindings::register_plan(m);
     npconv::bindings::register_runtime(m);
     npconv::bindings::register_tuner(m);
+    npconv::bindings::register_wisdom(m);
 }

@@ -265,6 +265,15 @@ std::size_t parse_limit(py::handle h, const std::string& function) {
     return n == 0 ? 1 : static_cast<std::size_t>(n);  // no byte at all; 0 stands for "no limit" inside
 }
 
+const char* rigor_name(Rigor r) { return r == Rigor::estimate ? "estimate" : r == Rigor::measure ? "measure" : "exhaustive"; }
+
+Rigor parse_rigor(const std::string& s, const char* function, bool estimate_allowed) {
+    if (s == "measure") return Rigor::measure;
+    if (s == "exhaustive") return Rigor::exhaustive;
+    if (estimate_allowed && s == "estimate") return Rigor::estimate;
+    fail(function, "mode '", s, "' is unknown, expected ", estimate_allowed ? "'estimate', " : "", "'measure' or 'exhaustive'");
+}
+
 int current_threads() { return thread_limit > 0 ? thread_limit : default_threads(); }
 int exchange_thread_limit(int n) { return std::exchange(thread_limit, n); }
 

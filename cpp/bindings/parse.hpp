@@ -35,6 +35,9 @@ const Algorithm* parse_algorithm(py::handle, const std::string& function);  // n
 int parse_threads(py::handle, const std::string& function);                  // current default for None
 std::size_t parse_limit(py::handle, const std::string& function);            // 0 for None
 
+const char* rigor_name(Rigor);
+Rigor parse_rigor(const std::string&, const char* function, bool estimate_allowed);
+
 // The number of threads a call on this thread uses when it says nothing: with nc.threads(n), else the default.
 int current_threads();
 int exchange_thread_limit(int n);  // of the calling thread; 0 = none

@@ -192,4 +192,10 @@ py::array finish_call(const CallArrays& c) {
     return c.out;
 }
 
+void log_plan(const Problem& p, const PlannedCall& call) {
+    const Plan& plan = *call.plan;
+    log(p.function + ": " + plan.desc.text() + " -> " + plan.algorithm.name + " (" + params_text(plan.algorithm, plan.params) + ") by " +
+        call.source + ", " + plan.isa.name + ", " + std::to_string(call.threads) + " threads");
+}
+
 }  // namespace npconv::bindings

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "arrays.hpp"
-#include "dispatch/choose.hpp"
+#include "dispatch/plan_cache.hpp"
 #include "npconv/plan.hpp"
 #include "parse.hpp"
 
@@ -45,5 +45,7 @@ struct CallArrays {
 };
 CallArrays prepare_call(const Problem&, py::handle x, py::handle residual, py::handle out);
 py::array finish_call(const CallArrays&);
+
+void log_plan(const Problem&, const PlannedCall&);  // under NPCONV_VERBOSE
 
 }  // namespace npconv::bindings
