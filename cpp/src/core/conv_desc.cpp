@@ -1,5 +1,6 @@
 #include "npconv/conv_desc.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "core/check.hpp"
@@ -87,7 +88,7 @@ void check_axis(Axis& a, const std::string& where, const std::string& function) 
              padded, where);
     a.out = (padded - extent) / a.stride + 1;
     // Equal problems, equal descriptors; and no kernel ever sees a step that leads outside.
-    if (a.out == 1) a.stride = 1;
+    if (a.out == 1) a.stride = std::min(a.stride, padded - extent + 1);
     if (a.kernel == 1) a.dilation = 1;
     if (a.pad_begin <= 0 && a.pad_end <= 0) a.mode = PadMode::constant;
     if (a.mode == PadMode::constant) return;
