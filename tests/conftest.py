@@ -16,7 +16,7 @@ from workers import Workers  # noqa: E402
 
 # Derandomised, because a red run has to be red again; no deadline, because timing is no reason to fail.
 hypothesis.settings.register_profile(
-    "npconv", derandomize=True, deadline=None, database=None,
+    "npconv", derandomize=True, deadline=None, database=None, max_examples=50,
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture])
 hypothesis.settings.load_profile("npconv")
 

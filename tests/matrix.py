@@ -198,7 +198,7 @@ def _fft(shape: Shape) -> bool:
 
 PROMISED: dict[str, Callable[[Shape], bool]] = {
     "reference": lambda shape: True,
-    "im2col": lambda shape: True,
+    "im2col": lambda shape: not empty(shape),
     "direct": lambda shape: not empty(shape),
     "depthwise": lambda shape: is_depthwise(shape) and not empty(shape),
     "winograd": _winograd,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -48,6 +49,7 @@ def test_three_correct_figures_a_layer(rows):
         assert 0 < row["burst"] <= row["seconds"]
         assert 5 <= row["rounds"] <= 50
         assert 0 < row["percent_of_peak"] == pytest.approx(100e9 * row["gflops"] / row["peak"])
+        assert ("handover" in row) == (row["threads"] > 1 and len(os.sched_getaffinity(0)) > 1)
     kinds = {row["figure"]: row["kind"] for row in rows}
     assert kinds == {"functional": "functional", "planned": "planned", "planned out=": "steady"}
 
@@ -55,6 +57,8 @@ def test_three_correct_figures_a_layer(rows):
 def test_rows_survive_a_file(rows, tmp_path):
     bench.save(tmp_path / "rows.json", rows)
     assert bench.load(tmp_path / "rows.json") == rows
+    (tmp_path / "plain.json").write_text(json.dumps(rows))
+    assert bench.load(tmp_path / "plain.json") == rows
 
 
 def test_progress_sees_every_layer_and_thread_count():

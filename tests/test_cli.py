@@ -57,7 +57,8 @@ def process(*arguments: str, folder: Path, **more: Any) -> subprocess.CompletedP
 
 def test_tune_prints_a_table_and_writes_the_file(npconv: Command) -> None:
     code, out, err = npconv("tune", SMALL, OTHER, "--threads", "1", "--time-limit", "20")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err == "" or "timings varied" in err  # on a busy machine
     lines = out.splitlines()
     for column in ("algorithm", "ms", "GFLOP/s", "% of peak", "vs im2col"):
         assert column in lines[0]

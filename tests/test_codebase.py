@@ -261,7 +261,7 @@ def test_links_lead_somewhere(path):
 
 @pytest.mark.parametrize("path", TEXTS, ids=short)
 def test_named_files_exist(path):
-    bases = [ROOT, path.parent, ROOT / "cpp", ROOT / "cpp/src", ROOT / "cpp/include", ROOT / "python/npconv", ROOT / "bench"]
+    bases = [ROOT, path.parent, ROOT / "cpp", ROOT / "python", ROOT / "cpp/src", ROOT / "cpp/include", ROOT / "python/npconv", ROOT / "bench"]
     for name in re.findall(r"`([\w./]+/[\w.]+\.(?:cpp|hpp|inc|py|cmake|md|txt|toml|json))`", path.read_text()):
         assert any((base / name).exists() for base in bases), f"{short(path)} names {name}"
 

@@ -84,13 +84,14 @@ stop = threading.Event()
 def busy():
     while not stop.is_set():
         work()
-threads = [threading.Thread(target=busy) for _ in range(2)]
+threads = [threading.Thread(target=busy, daemon=True) for _ in range(2)]
 for t in threads: t.start()
 for _ in range(5):
     pid = os.fork()
     if pid == 0:
         signal.alarm(60)
-        os._exit(0 if (work() == want).all() and (nc.conv2d(x, w) == want[:, :, 1:-1, 1:-1]).all() else 7)
+        inner = nc.conv2d(x, w, algorithm="im2col")  # a new plan: the cache's locks have to be free
+        os._exit(0 if (work() == want).all() and (inner == want[:, :, 1:-1, 1:-1]).all() else 7)
     _, status = os.waitpid(pid, 0)
     assert status == 0, status
 stop.set()

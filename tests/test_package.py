@@ -43,7 +43,8 @@ print(sorted(new & heavy), sorted(m for m in sys.modules if m.startswith("npconv
 
 
 def test_import_is_quick():
-    code = "import numpy, time; t = time.perf_counter(); import npconv; print(time.perf_counter() - t)"
+    # processor time: other programs may keep this one waiting
+    code = "import numpy, time; t = time.process_time(); import npconv; print(time.process_time() - t)"
     assert min(float(run_python(code)) for _ in range(3)) < 0.1
 
 

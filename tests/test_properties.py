@@ -61,7 +61,7 @@ def problems(draw: Any, max_stride: int = 3, max_groups: int = 3, modes: bool = 
 
 
 @given(problems())
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_equals_the_oracle(p):
     np.testing.assert_array_equal(p.conv(), oracle.conv(p.x, p.w, **p.parameters))
 
@@ -123,10 +123,9 @@ def test_groups_are_a_concatenation(p):
     np.testing.assert_array_equal(p.conv(), np.concatenate(parts, axis=1))
 
 
-@given(st.integers(1, 3), st.integers(1, 9), st.integers(0, 9), st.integers(1, 40), st.integers(0, 999),
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.integers(0, 999),
        st.sampled_from(["im2col", "direct", "reference"]))
 def test_one_by_one_is_matmul(n, oc, ic, pixels, seed, algorithm):
-    assume(ic or algorithm != "direct")
     rng = np.random.default_rng(seed)
     x, w = rng.integers(-4, 5, (n, ic, pixels)).astype(np.float32), rng.integers(-3, 4, (oc, ic)).astype(np.float32)
     want = np.matmul(w, x)

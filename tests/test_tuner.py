@@ -94,6 +94,7 @@ def test_nothing_right_is_a_failure_and_not_remembered(fake: FakeExtension) -> N
 
 
 def test_losers_leave_early_and_others_take_turns(fake: FakeExtension) -> None:
+    fake.candidate_list = [(*A, 1e-3), (*B, 1e-3), (*C, 5e-3)]
     fake.times = {A: 1e-3, B: 0.9e-3, C: 5e-3}
     tuner.tune(PROBLEM)
     timed = [run[:2] for run in fake.runs]
@@ -103,6 +104,19 @@ def test_losers_leave_early_and_others_take_turns(fake: FakeExtension) -> None:
     final = timed[5:]
     assert all({final[at], final[at + 1]} == {A, B} for at in range(0, len(final), 2))
     assert all(0 < seconds <= 0.2 for _, _, seconds in fake.runs)
+
+
+def test_disturbed_turns_are_repeated(fake: FakeExtension) -> None:
+    # The first turn is, which the cost model finds unlikely, and the first two of the final.
+    disturbed = {1, 4, 5}
+    fake.times = {A: 1e-3, B: lambda count: 5e-3 if count in disturbed else 0.9e-3, C: 1e-2}
+    row = tuner.tune(PROBLEM).rows[0]
+    assert (row.algorithm, row.seconds) == ("direct", 0.9e-3)
+    assert row.noise == 1.0
+    fake.runs.clear()
+    fake.times[B] = lambda count: 0.9e-3 * 1.1**count
+    tuner.tune(PROBLEM, again=True)
+    assert [run[:2] for run in fake.runs].count(B) == 2 + 2 * 9
 
 
 def test_hopeless_estimates_are_not_timed_but_im2col_always_is(fake: FakeExtension) -> None:
@@ -357,3 +371,39 @@ print(len(nc.wisdom.entries()), float(y[0, 0, 5, 5]))
 """
     assert run_python(code, tmp_path).split() == ["1", "144.0"]
     assert run_python("import npconv as nc; print(len(nc.wisdom.entries()))", tmp_path).split() == ["1"]
+
+
+def test_threads_that_meet_the_same_new_problem_measure_it_once(tmp_path: Path) -> None:
+    code = """
+import threading
+import numpy as np
+import npconv as nc
+from npconv import tuner
+x, w = np.ones((1, 16, 20, 20), np.float32), np.ones((16, 16, 3, 3), np.float32)
+races, race, results = [], tuner._race, []
+tuner._race = lambda *arguments: races.append(1) or race(*arguments)
+def work():
+    results.append(float(nc.conv2d(x, w, num_threads=1)[0, 0, 5, 5]))
+with nc.tuning("measure", time_limit=5.0):
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+print(len(races), len(nc.wisdom.entries()), [round(result, 3) for result in results])
+"""
+    assert run_python(code, tmp_path).strip() == "1 1 [144.0, 144.0, 144.0, 144.0]"
+
+
+def test_child_of_a_process_that_measures_can_measure(tmp_path: Path) -> None:
+    code = """
+import os, warnings
+from npconv import tuner, wisdom
+warnings.simplefilter("ignore")  # Python's own, about forking with threads
+tuner._measuring.acquire()
+wisdom._state.guard.acquire()
+child = os.fork()
+if child == 0:
+    row = tuner.tune("ic8ih12oc8kh3pt1", num_threads=1).rows[0]
+    os._exit(0 if row.status == "tuned" else 1)
+print(os.waitpid(child, 0)[1])
+"""
+    assert run_python(code, tmp_path).strip() == "0"

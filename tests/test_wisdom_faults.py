@@ -219,3 +219,42 @@ assert not late, late
     done = subprocess.run([sys.executable, "-c", "import sys" + code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "cache").exists()
+
+
+HOSTILE = """
+import json, os
+import numpy as np
+import npconv as nc
+from npconv import _wisdom_file
+ext = nc._npconv
+key = ext.wisdom_key("ic16ih20oc16kh3pt1")
+swaps = [("mb1", "mb9223372036854775807"), ("mb1", "mb" + "9" * 40), ("ic16", "ic0"), ("g1_", "g7_"), ("ih20", "ih-5"),
+         ("kh3", "kh4000000000"), ("sh1", "sh0"), ("dh1", "dh9223372036854775807"), ("zeros", "nonsense"),
+         ("ih20iw20", "ih2000000000iw2000000000"), ("fwd", "bwd_input"), ("f32", "f16"), ("_const", "_const_relu")]
+problems = [key.replace(*swap) for swap in swaps] + ["x" * 500, "_" * 500, "fwd_", key * 3]
+parameters = ["", "tile=1", "tile=-1", "m=4,tiles=99999999999999999999,split=0", "nan", "=", ",,,", "m" * 400]
+names = [*ext.algorithms(), "nonsense"]
+revision = lambda name: ext.algorithm_revision(name) if name in ext.algorithms() else 1
+made = [(problem, name, "", ext.isa(), 1) for problem in problems for name in names]
+made += [(key, name, text, isa, threads) for name in names for text in parameters
+         for isa in (ext.isa(), "scalar", "nonsense") for threads in (1, 65536)]
+entries = [{"descriptor": problem, "isa": isa, "threads": threads, "algorithm": name, "revision": revision(name),
+            "parameters": text, "seconds": 1e-9, "rigor": "exhaustive", "time": 1e9}
+           for problem, name, text, isa, threads in made]
+file = nc.wisdom.path()
+os.makedirs(file.parent, exist_ok=True)
+header = _wisdom_file.dump(_wisdom_file.Content([], {}), ext.fingerprint())
+file.write_bytes(header + b"".join(json.dumps(entry).encode() + bytes([10]) for entry in entries))
+x, w = np.ones((1, 16, 20, 20), np.float32), np.ones((16, 16, 3, 3), np.float32)
+plan = nc.plan_conv2d(x.shape, w, padding=1, num_threads=1)
+print(len(entries), nc.wisdom.entries(), plan.algorithm != "reference", round(float(plan(x)[0, 0, 5, 5]), 3))
+"""
+
+
+def test_entries_that_make_no_sense_are_rejected_by_the_real_extension(tmp_path: Path) -> None:
+    process = start(HOSTILE, tmp_path / "cache")
+    printed, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    count, rest = printed.split(" ", 1)
+    assert int(count) > 300
+    assert rest == "[] True 144.0\n"

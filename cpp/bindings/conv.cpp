@@ -84,10 +84,6 @@ std::string describe(int nd, py::handle x_shape, py::handle x_dtype, py::handle 
     return p.desc.text();
 }
 
-struct AlignedFree {
-    void operator()(char* p) const { ::operator delete(p, std::align_val_t(64)); }
-};
-
 // Owns copies of the weights, packed and plain: later writes to the user's array don't reach it, repair and pickling
 // need the plain ones.
 class PyPlan {
@@ -110,7 +106,7 @@ public:
         call_ = make_plan(desc, problem_.options);
         if (verbose()) log_plan(problem_, call_);
         const std::size_t bytes = call_.plan->packed_bytes();
-        if (bytes > 0) packed_.reset(static_cast<char*>(::operator new(bytes, std::align_val_t(64))));
+        if (bytes > 0) packed_ = make_buffer(bytes);
         {
             const py::gil_scoped_release released;
             if (bytes > 0) call_.plan->pack(problem_.weight_view, packed_.get(), call_.threads);
@@ -182,7 +178,7 @@ private:
     Problem problem_;
     bool has_residual_ = false;
     PlannedCall call_;
-    std::unique_ptr<char, AlignedFree> packed_;
+    Buffer packed_;
     py::tuple arguments_;
 };
 

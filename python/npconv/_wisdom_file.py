@@ -16,7 +16,20 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, TypedDict, TypeVar
 
-__all__ = ["Content", "Entry", "bounded", "dump", "file_name", "merge", "parse", "read", "update"]
+__all__ = [
+    "Content",
+    "Entry",
+    "Key",
+    "bounded",
+    "dump",
+    "file_name",
+    "key_of",
+    "merge",
+    "parse",
+    "read",
+    "update",
+    "write",
+]
 
 FORMAT = "npconv-wisdom"
 SCHEMA = 1

@@ -2,19 +2,19 @@
 
 The loop is here, the timing of one candidate is the extension's (`Measurement`). Candidates of one problem are timed
 in turns, so that whatever else the machine does hits all of them; clear losers leave after each turn. The finalists
-run two more rounds, and the cost model's own choice is replaced only by a candidate that was at least 5 % faster in
-both. A candidate's result is checked before it may win.
+run two more rounds of several turns, and the cost model's own choice is replaced only by a candidate that was at least
+5 % faster in both. A candidate's result is checked before it may win.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
-from statistics import median
 from typing import Any, Literal, NamedTuple
 
 from npconv import _npconv, shapes, wisdom
@@ -29,10 +29,12 @@ SCREEN_LOSER = (2.0, 1.3)  # who needs more than this times the best time after 
 HOPELESS_ESTIMATE = {"measure": 6.0, "exhaustive": 30.0}
 BUDGET_SECONDS = {"measure": 2.0, "exhaustive": 12.0}  # for one problem
 SLOT_SECONDS = (0.002, 0.1)  # bounds of one timing of one candidate
+SLOT_CALLS = 50  # no more calls of one candidate in one turn, unless they are very short
 FINALISTS = 4
 PEAK_SECONDS = 0.2
 CONSTANTS_SECONDS = 2.0
-NOISY = 1.25
+SETTLED = 1.05  # the second best turn of a round needs at most this times the best one
+NOISY = 1.1  # the two rounds' times of a winner differ by more than this factor
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,13 @@ class _Candidate:
     def best(self) -> float:
         return min(self.times)
 
+    def round_seconds(self, which: int) -> float:
+        """Return the best turn of a final round: each is a median already, and others only ever add time."""
+        return min(self.finals[which])
+
     @property
     def seconds(self) -> float:
-        return median(self.finals[0] + self.finals[1])
+        return 0.5 * (self.round_seconds(0) + self.round_seconds(1))
 
     def __str__(self) -> str:
         return f"{self.algorithm}({self.parameters})" if self.parameters else self.algorithm
@@ -182,12 +188,16 @@ class _Race:
         field_ = list(self.candidates)
         for turn, loser in enumerate(SCREEN_LOSER):
             self.step(f"turn {turn + 1}: {len(field_)} candidates")
-            slot = _clip(budget / len(SCREEN_LOSER) / len(field_))
+            slot = _slot(budget / len(SCREEN_LOSER) / len(field_), self.candidates[0].estimate)
             for candidate in field_ if turn % 2 == 0 else reversed(field_):
                 candidate.times.append(self.time(candidate, slot))
             # A wrong result may be a fast one: it must not push the others out.
             while field_ and not self.right(leader := min(field_, key=lambda candidate: candidate.best)):
                 field_.remove(leader)
+            for candidate in field_:
+                # A bad time that the cost model finds unlikely may be somebody else's doing.
+                if candidate.best > loser * leader.best and candidate.estimate <= loser * leader.estimate:
+                    candidate.times.append(self.time(candidate, slot))
             field_ = [c for c in field_ if c.best <= loser * leader.best or c in kept]
             if not field_:
                 break
@@ -200,22 +210,23 @@ class _Race:
         return finalists
 
     def final(self, finalists: list[_Candidate], budget: float) -> None:
-        """Time the finalists in two rounds, each of up to three turns."""
+        """Time the finalists in two rounds of a few turns, more of them while the times don't settle."""
         turn_seconds = sum(max(2.0 * c.best, SLOT_SECONDS[0]) for c in finalists)
         turns = 3 if 6.0 * turn_seconds <= budget else 1
-        slot = _clip(budget / (2 * turns * len(finalists)))
+        slot = _slot(budget / (2 * turns * len(finalists)), min(c.best for c in finalists))
         for which in (0, 1):
             self.step(f"final round {which + 1}: {len(finalists)} candidates")
-            for turn in range(turns):
+            turn = 0
+            while turn < turns or (1 < turns and turn < 3 * turns and not _settled(finalists, which)):
                 for candidate in finalists if turn % 2 == 0 else reversed(finalists):
                     candidate.finals[which].append(self.time(candidate, slot))
+                turn += 1
 
     def winner(self, finalists: list[_Candidate], incumbent: _Candidate) -> _Candidate | None:
         """Return whom to remember: who beat the incumbent twice and is right, else the incumbent, else who is right."""
 
         def beats(candidate: _Candidate) -> bool:
-            rounds = zip(candidate.finals, incumbent.finals, strict=True)
-            return all(median(mine) <= GAIN * median(its) for mine, its in rounds)
+            return all(candidate.round_seconds(n) <= GAIN * incumbent.round_seconds(n) for n in (0, 1))
 
         ranked = sorted(finalists, key=lambda candidate: candidate.seconds)
         challengers = [candidate for candidate in ranked if candidate is not incumbent and beats(candidate)]
@@ -236,8 +247,17 @@ class _Race:
         return candidate.right
 
 
-def _clip(slot: float) -> float:
-    return min(max(slot, SLOT_SECONDS[0]), SLOT_SECONDS[1])
+def _settled(finalists: list[_Candidate], which: int) -> bool:
+    """Whether the best two candidates of a round have each shown their best time twice."""
+    best = sorted(finalists, key=lambda candidate: candidate.round_seconds(which))[:2]
+    shown = [sorted(candidate.finals[which])[:2] for candidate in best]
+    return all(second <= SETTLED * first for first, second in shown)
+
+
+def _slot(share: float, call: float) -> float:
+    """Return how long to time one candidate: its share of the budget, but for short calls no more than helps."""
+    enough = max(5.0 * SLOT_SECONDS[0], SLOT_CALLS * call)
+    return min(max(min(share, enough), SLOT_SECONDS[0]), SLOT_SECONDS[1])
 
 
 def _known(key: str, threads: int, mode: str) -> Entry | None:
@@ -409,7 +429,7 @@ class _Session:
         problem = _npconv.parse_descriptor(layer.descriptor)
         flops = float(problem["flops"]) / winner.seconds
         baseline = found.baseline.seconds if found.baseline else None
-        times = winner.finals[0] + winner.finals[1]
+        rounds = sorted(winner.round_seconds(which) for which in (0, 1))
         return TuneRow(
             name=layer.name,
             descriptor=layer.descriptor,
@@ -426,7 +446,7 @@ class _Session:
             im2col_seconds=baseline,
             speedup=baseline / winner.seconds if baseline else None,
             gain=found.incumbent.seconds / winner.seconds,
-            noise=max(times) / min(times),
+            noise=rounds[1] / rounds[0],
             candidates=found.candidates,
             rejected=tuple(found.rejected),
             tuning_seconds=spent,
@@ -434,6 +454,15 @@ class _Session:
 
 
 _measuring = threading.Lock()
+
+
+def _after_fork() -> None:
+    # Another thread of the parent may have been measuring.
+    global _measuring
+    _measuring = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _measure_machine(limit: float | None, again: bool) -> None:

@@ -48,7 +48,8 @@ public:
 
     virtual std::size_t packed_bytes() const { return 0; }
     // `packed` is 64-byte aligned. Threads split the work, never the arithmetic.
-    virtual void pack(const Tensor& /*wei*/, void* /*packed*/, int /*threads*/) const noexcept {}
+    // May throw std::bad_alloc where packing needs scratch memory of its own.
+    virtual void pack(const Tensor& /*wei*/, void* /*packed*/, int /*threads*/) const {}
     virtual std::size_t workspace_bytes(std::int64_t /*mb*/, int /*threads*/) const { return 0; }
     virtual void execute(const ConvArgs&) const noexcept = 0;
 

@@ -2,9 +2,16 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <mutex>
 #include <new>
 #include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include "core/fork.hpp"
 
 namespace npconv {
 namespace {
@@ -24,7 +31,7 @@ struct Pool {
         std::size_t drop = 0;
         while (drop < idle.size() && idle_bytes > bytes) {
             idle_bytes -= idle[drop].bytes;
-            ::operator delete(idle[drop].data, std::align_val_t(64));
+            release(idle[drop].data);
             ++drop;
         }
         idle.erase(idle.begin(), idle.begin() + static_cast<std::ptrdiff_t>(drop));
@@ -33,7 +40,11 @@ struct Pool {
 
 // Never destroyed: leases may be given back while the process shuts down.
 Pool& pool() {
-    static Pool& p = *new Pool;
+    static Pool& p = [&]() -> Pool& {
+        Pool* const made = new Pool;
+        hold_over_fork(made->mutex);
+        return *made;
+    }();
     return p;
 }
 
@@ -44,7 +55,29 @@ std::size_t rounded(std::size_t bytes) {
     return (bytes + step - 1) / step * step;
 }
 
+constexpr std::size_t huge_page = std::size_t(2) << 20;
+
+void* try_allocate(std::size_t bytes) {
+    const bool huge = bytes >= 2 * huge_page;
+    const std::size_t alignment = huge ? huge_page : 64;
+    if (bytes > SIZE_MAX - alignment) return nullptr;
+    void* data = nullptr;
+    if (posix_memalign(&data, alignment, std::max<std::size_t>(bytes, 64)) != 0) return nullptr;
+#if defined(MADV_HUGEPAGE)
+    if (huge) madvise(data, bytes / huge_page * huge_page, MADV_HUGEPAGE);  // a hint: failing is no error
+#endif
+    return data;
+}
+
 }  // namespace
+
+void* allocate(std::size_t bytes) {
+    void* data = try_allocate(bytes);
+    if (!data) throw std::bad_alloc();
+    return data;
+}
+
+void release(void* data) noexcept { std::free(data); }
 
 Lease::Lease(std::size_t bytes) {
     if (bytes == 0) return;
@@ -68,7 +101,7 @@ Lease::Lease(std::size_t bytes) {
         p.peak_bytes = std::max(p.peak_bytes, p.leased_bytes);
     }
     if (data_) return;
-    data_ = ::operator new(bytes_, std::align_val_t(64), std::nothrow);
+    data_ = try_allocate(bytes_);
     if (data_) return;
     const std::lock_guard<std::mutex> lock(p.mutex);
     p.leased_bytes -= bytes_;

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "core/fork.hpp"
 #include "tuner/wisdom.hpp"
 
 namespace npconv {
@@ -46,7 +47,12 @@ struct Shard {
 };
 
 Shard* shards() {
-    static Shard* const s = new Shard[shard_count];  // outlives every thread that may still call
+    // Outlives every thread that may still call.
+    static Shard* const s = [] {
+        Shard* const made = new Shard[shard_count];
+        for (std::size_t i = 0; i < shard_count; ++i) hold_over_fork(made[i].mutex);
+        return made;
+    }();
     return s;
 }
 

@@ -9,11 +9,11 @@ namespace npconv {
 namespace {
 
 // Calibrated on one core at 1x1, 3x3 and 7x7 layers of 3 to 3072 channels, AVX-512 and AVX2.
-constexpr double tile_seconds = 25e-9, straight_tile_seconds = 12e-9;    // entering and leaving a register tile
+constexpr double tile_seconds = 25e-9, straight_tile_seconds = 12e-9;      // entering and leaving a register tile
 constexpr double vector_seconds = 2.2e-9, straight_vector_seconds = 1e-9;  // epilogue and store of one vector
-constexpr double run_seconds = 5e-9, copy_rate = 20e9;                   // copying image rows into strips
-constexpr double panel_run_seconds = 2e-9, panel_rate = 40e9;            // and strips, which are near, into panels
-constexpr double hidden = 0.2;                                           // of a stream that overlaps with arithmetic is felt
+constexpr double run_seconds = 5e-9, copy_rate = 20e9;                     // copying image rows into strips
+constexpr double panel_run_seconds = 2e-9, panel_rate = 40e9;              // and strips, which are near, into panels
+constexpr double hidden = 0.2;                                             // of a stream that overlaps with arithmetic is felt
 constexpr double barrier_seconds = 1.5e-6;
 
 double ceil_div(double a, double b) { return std::ceil(a / b); }
@@ -31,15 +31,9 @@ struct Shape {
     bool strip, straight;
 
     Shape(const ConvDesc& desc, const Isa& isa, const DenseConfig& c, const Machine& m)
-        : d(desc),
-          config(c),
-          k(dense_blocks(desc, isa, c.lanes_are_pixels)),
-          g(desc, c, isa, k.block, k.rest),
-          machine(m),
-          item(static_cast<double>(item_size(desc.src))),
-          terms(static_cast<double>(g.terms)),
-          oc(static_cast<double>(desc.ocg())),
-          strip(c.source == DenseSource::strip),
+        : d(desc), config(c), k(dense_blocks(desc, isa, c.lanes_are_pixels)), g(desc, c, isa, k.block, k.rest), machine(m),
+          item(static_cast<double>(item_size(desc.src))), terms(static_cast<double>(g.terms)),
+          oc(static_cast<double>(desc.ocg())), strip(c.source == DenseSource::strip),
           straight(c.lanes_are_pixels && desc.dst_order == Order::nchw && desc.epilogue.residual == Residual::none) {}
 
     // One band of that many output rows and columns against all channels of a group.
@@ -62,8 +56,7 @@ double Shape::sums(double rows, double columns) const {
     double seconds = runs * tiles * terms * (full * full_slots + rest_slots) * 2 * lanes / machine.fma(d.src);
     const double all = runs * tiles * static_cast<double>(g.blocks);
     // What every tile reads anew comes from L2 if it is beyond L1: a block of weights, or the pixels under a tile.
-    const double taps_apart = strip ? static_cast<double>(d.w().kernel) : 1;  // the taps of a row share their pixels
-    const double tile_bytes = terms * item * (config.lanes_are_pixels ? tile * lanes / taps_apart : static_cast<double>(k.block));
+    const double tile_bytes = terms * item * (config.lanes_are_pixels ? tile * lanes : static_cast<double>(k.block));
     if (tile_bytes > 0.75 * machine.l1_bytes) {
         const double from_l2 = all * tile_bytes / machine.l2_bandwidth;
         seconds += 0.35 * from_l2 * std::min(1.0, from_l2 / seconds);
@@ -79,7 +72,8 @@ double Shape::sums(double rows, double columns) const {
     const double stream = weights / rate;
     seconds = std::max(seconds, stream) + hidden * std::min(seconds, stream);
     // X beyond L2 is read from farther away for every block of weights.
-    const double x = strip ? rows / static_cast<double>(g.band_rows) * static_cast<double>(d.icg() * g.channel_stride) : terms * rows * columns;
+    const double x = strip ? rows / static_cast<double>(g.band_rows) * static_cast<double>(d.icg() * g.channel_stride)
+                           : terms * rows * columns;
     return x * item > 0.75 * machine.l2_bytes ? 1.15 * seconds : seconds;
 }
 
@@ -88,8 +82,9 @@ double Shape::loading(double rows, double columns) const {
     const double channels = static_cast<double>(d.icg());
     const double panel = terms * rows * columns * item;
     if (config.source == DenseSource::panel && g.strip_is_panel) return channels * rows * run_seconds + panel / copy_rate;
-    const double lines = channels * static_cast<double>(g.segments) *
-                         (g.rows_per_tap ? rows : (rows - 1) * static_cast<double>(d.h().stride) + static_cast<double>(d.h().extent()));
+    const double lines =
+        channels * static_cast<double>(g.segments) *
+        (g.rows_per_tap ? rows : (rows - 1) * static_cast<double>(d.h().stride) + static_cast<double>(d.h().extent()));
     double seconds = lines * (run_seconds + static_cast<double>(g.row_stride) * item / copy_rate);
     if (g.phases > 2 || g.columns_per_tap) seconds += lines * static_cast<double>(g.row_stride) * 0.6e-9;  // one by one
     if (!strip) seconds += terms * rows * panel_run_seconds + panel / panel_rate;
@@ -120,13 +115,14 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
         seconds += jobs * (load / std::min(workers, chunks) + sum * ceil_div(tasks, workers) / tasks +
                            (workers > 1 ? 2 * barrier_seconds : 0));
     } else {
-        const double split = config.source == DenseSource::image ? static_cast<double>(std::clamp<std::int64_t>(config.split, 1, g.blocks)) : 1;
+        const double split =
+            config.source == DenseSource::image ? static_cast<double>(std::clamp<std::int64_t>(config.split, 1, g.blocks)) : 1;
         seconds += ceil_div(jobs * split, workers) * (load + sum / split + 5e-8);
     }
     if (workers > 1) seconds += machine.parallel_overhead;
     if (d.weights == Weights::fresh) {
         const double bytes = static_cast<double>(g.group_weights * d.g) * s.item;
-        seconds += 3 * bytes / (copy_rate * std::min(workers, blocks * static_cast<double>(d.g)));
+        seconds += bytes / ((config.lanes_are_pixels ? 11e9 : 18e9) * std::min(workers, blocks * static_cast<double>(d.g)));
     }
     return seconds;
 }

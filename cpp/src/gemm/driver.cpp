@@ -41,12 +41,8 @@ template <class T> const PackKernels<T>& pack_kernels(const Isa& isa) {
 template <class T> class DensePlan final : public Plan {
 public:
     DensePlan(const ConvDesc& d, const Algorithm& a, const Isa& i, const Params& p, const DenseConfig& c)
-        : Plan(d, a, i, p),
-          config_(c),
-          kernel_(sweep_kernel<T>(i, c.lanes_are_pixels)),
-          packing_(pack_kernels<T>(i)),
-          strips_(strip_kernels(i).of<T>()),
-          g_(d, c, i, kernel_.block, kernel_.rest) {
+        : Plan(d, a, i, p), config_(c), kernel_(sweep_kernel<T>(i, c.lanes_are_pixels)), packing_(pack_kernels<T>(i)),
+          strips_(strip_kernels(i).of<T>()), g_(d, c, i, kernel_.block, kernel_.rest) {
         taps_.reserve(static_cast<std::size_t>(d.taps()));
         for (std::int64_t kd = 0; kd < d.d().kernel; ++kd)
             for (std::int64_t kh = 0; kh < d.h().kernel; ++kh)
@@ -61,15 +57,12 @@ public:
         offsets_.resize(static_cast<std::size_t>(sum_.entries));
         for (std::int64_t e = 0; e < sum_.entries; ++e)
             offsets_[static_cast<std::size_t>(e)] =
-                panel ? e * g_.pitch
-                      : e / d.taps() * g_.channel_stride + taps_[static_cast<std::size_t>(e % d.taps())];
+                panel ? e * g_.pitch : e / d.taps() * g_.channel_stride + taps_[static_cast<std::size_t>(e % d.taps())];
         sum_.offset = offsets_.data();
         sum_.group_stride = panel ? sum_.entries * g_.pitch : together * g_.channel_stride;
     }
 
-    std::size_t packed_bytes() const override {
-        return static_cast<std::size_t>(desc.g * g_.group_weights) * sizeof(T);
-    }
+    std::size_t packed_bytes() const override { return static_cast<std::size_t>(desc.g * g_.group_weights) * sizeof(T); }
 
     void pack(const Tensor& wei, void* packed, int threads) const noexcept override {
         const std::int64_t tasks = desc.g * g_.blocks;
@@ -104,7 +97,8 @@ public:
 private:
     // Bands are the tasks: each worker loads and sweeps its own.
     void execute_own(const ConvArgs& a) const noexcept {
-        const std::int64_t split = config_.source == DenseSource::image ? std::clamp<std::int64_t>(config_.split, 1, g_.blocks) : 1;
+        const std::int64_t split =
+            config_.source == DenseSource::image ? std::clamp<std::int64_t>(config_.split, 1, g_.blocks) : 1;
         const std::int64_t tasks = a.src.size[0] * desc.g * g_.bands * split;
         parallel_for(tasks, a.threads, [&](std::int64_t task, int worker) noexcept {
             const std::int64_t part = task % split, band = task / split % g_.bands;
@@ -212,7 +206,9 @@ private:
         s.columns = g_.columns_per_tap ? outputs : (outputs - 1) * w.stride + (w.kernel - 1) * w.dilation + 1;
         s.interior_lo = step == 1 ? std::clamp<std::int64_t>(-first, 0, s.columns) : 0;
         s.interior_hi = step == 1 ? std::clamp<std::int64_t>(w.in - first, s.interior_lo, s.columns) : 0;
-        const auto border = [&](std::int64_t i) { columns[i] = static_cast<std::int32_t>(map_index(w.mode, first + i * step, w.in)); };
+        const auto border = [&](std::int64_t i) {
+            columns[i] = static_cast<std::int32_t>(map_index(w.mode, first + i * step, w.in));
+        };
         for (std::int64_t i = 0; i < s.interior_lo; ++i) border(i);
         for (std::int64_t i = s.interior_lo; i < s.interior_hi; ++i) columns[i] = static_cast<std::int32_t>(first + i);
         for (std::int64_t i = s.interior_hi; i < s.columns; ++i) border(i);

@@ -64,8 +64,8 @@ DenseGeometry::DenseGeometry(const ConvDesc& desc, const DenseConfig& config, co
     strip_channels = std::max<std::int64_t>(desc.icg(), 1);
     if (config.source == DenseSource::panel) {
         const std::int64_t fit = strip_chunk_bytes / (channel_stride * item);
-        strip_channels = std::min(strip_channels, desc.src_order == Order::nchw ? std::max<std::int64_t>(fit, 1)
-                                                                                : round_up(fit + 1, lanes));
+        strip_channels =
+            std::min(strip_channels, desc.src_order == Order::nchw ? std::max<std::int64_t>(fit, 1) : round_up(fit + 1, lanes));
     }
 }
 
@@ -81,7 +81,8 @@ DenseBand DenseGeometry::band(std::int64_t i) const {
 }
 
 std::int64_t DenseGeometry::tap_offset(const ConvDesc& desc, std::int64_t kd, std::int64_t kh, std::int64_t kw) const {
-    const std::int64_t row = rows_per_tap ? (kd * desc.h().kernel + kh) * segment_rows : kd * segment_rows + kh * desc.h().dilation;
+    const std::int64_t row =
+        rows_per_tap ? (kd * desc.h().kernel + kh) * segment_rows : kd * segment_rows + kh * desc.h().dilation;
     if (columns_per_tap) return row * row_stride + kw * phase_stride;
     const std::int64_t column = skip_columns ? 0 : kw * desc.w().dilation;
     return row * row_stride + column % phases * phase_stride + column / phases;

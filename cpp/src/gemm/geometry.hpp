@@ -34,22 +34,22 @@ struct DenseBand {
 struct DenseGeometry {
     DenseGeometry(const ConvDesc&, const DenseConfig&, const Isa&, int block, int rest);
 
-    std::int64_t lanes, block, blocks;      // channels of a weight block, blocks of a group
-    std::int64_t terms, group_weights;      // packed elements of one group
-    std::int64_t od, oh, ow;                // outputs; image: one row of all pixels
-    std::int64_t band_rows, band_columns;   // clipped configuration
+    std::int64_t lanes, block, blocks;     // channels of a weight block, blocks of a group
+    std::int64_t terms, group_weights;     // packed elements of one group
+    std::int64_t od, oh, ow;               // outputs; image: one row of all pixels
+    std::int64_t band_rows, band_columns;  // clipped configuration
     std::int64_t row_bands, column_bands, bands;
 
     // strip
-    bool skip_columns;                      // kw = 1 without padding: only every sw-th column is loaded
-    bool rows_per_tap;                      // each kernel row has its own copy of its input rows (large dilations)
-    bool columns_per_tap;                   // the same for columns: large dilations and strides skip what no tap reads
-    std::int64_t phases;                    // or taps of a kernel row that have columns of their own
+    bool skip_columns;     // kw = 1 without padding: only every sw-th column is loaded
+    bool rows_per_tap;     // each kernel row has its own copy of its input rows (large dilations)
+    bool columns_per_tap;  // the same for columns: large dilations and strides skip what no tap reads
+    std::int64_t phases;   // or taps of a kernel row that have columns of their own
     std::int64_t segments, segment_rows;
-    std::int64_t strip_columns;             // that one call of the loader moves
+    std::int64_t strip_columns;  // that one call of the loader moves
     std::int64_t phase_stride, row_stride, channel_stride;
-    std::int64_t output_row_stride;         // in the strip, from one output row to the next
-    std::int64_t strip_channels;            // loaded at a time
+    std::int64_t output_row_stride;  // in the strip, from one output row to the next
+    std::int64_t strip_channels;     // loaded at a time
     // panel
     bool strip_is_panel;
     std::int64_t pitch;

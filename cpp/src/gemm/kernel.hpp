@@ -37,8 +37,8 @@ template <class T> struct DenseSweep {
     DenseSum sum;
     const T* x;  // first pixel of the first row
     std::int64_t rows, x_row_stride, row_pixels;
-    bool slack;  // vectors may read past the end of a row
-    std::ptrdiff_t x_ahead;  // the next pixels are not in a near cache: fetch those so many elements ahead
+    bool slack;                     // vectors may read past the end of a row
+    std::ptrdiff_t x_ahead;         // the next pixels are not in a near cache: fetch those so many elements ahead
     std::int64_t pixel, pixel_row;  // index of the first output pixel, and from row to row
     const T* weights;               // of this group, as pack() wrote them
     std::int64_t oc_first, oc;      // first channel and number of channels of this group
@@ -53,9 +53,9 @@ template <class T> struct DenseWeights {
 };
 
 template <class T> struct SweepKernel {
-    int block;    // output channels of a weight block
-    int rest;     // a last block is a multiple of this many channels wide
-    int pixels;   // of the largest tile
+    int block;   // output channels of a weight block
+    int rest;    // a last block is a multiple of this many channels wide
+    int pixels;  // of the largest tile
     void (*sweep)(const DenseSweep<T>&);
 };
 
@@ -73,7 +73,10 @@ struct ChannelKernels {
     SweepKernel<float> f32;
     SweepKernel<double> f64;
     template <class T> const SweepKernel<T>& of() const {
-        if constexpr (sizeof(T) == 4) return f32; else return f64;
+        if constexpr (sizeof(T) == 4)
+            return f32;
+        else
+            return f64;
     }
 };
 // lanes = pixels: weights are broadcast
@@ -81,22 +84,28 @@ struct PixelKernels {
     SweepKernel<float> f32;
     SweepKernel<double> f64;
     template <class T> const SweepKernel<T>& of() const {
-        if constexpr (sizeof(T) == 4) return f32; else return f64;
+        if constexpr (sizeof(T) == 4)
+            return f32;
+        else
+            return f64;
     }
 };
 struct DensePackKernels {
     PackKernels<float> f32;
     PackKernels<double> f64;
     template <class T> const PackKernels<T>& of() const {
-        if constexpr (sizeof(T) == 4) return f32; else return f64;
+        if constexpr (sizeof(T) == 4)
+            return f32;
+        else
+            return f64;
     }
 };
 
-#define NPCONV_ISA(isa)                             \
-    namespace isa {                                 \
-    extern const ChannelKernels channel_kernels;    \
-    extern const PixelKernels pixel_kernels;        \
-    extern const DensePackKernels dense_pack_kernels; \
+#define NPCONV_ISA(isa)                                                                                                          \
+    namespace isa {                                                                                                              \
+    extern const ChannelKernels channel_kernels;                                                                                 \
+    extern const PixelKernels pixel_kernels;                                                                                     \
+    extern const DensePackKernels dense_pack_kernels;                                                                            \
     }
 #include "isa/list.inc"
 

@@ -1,6 +1,9 @@
 // Dense sums with lanes = output channels ("K-vector"): acc[PX][KV], KV weight vectors against PX neighbouring pixels
 // broadcast from memory. 14 x 2 with 32 registers, 6 x 2 with 16. Weights stream through once a tile and are fetched
 // ahead by software: without that a deep layer runs at half speed.
+// One core, fastest calls, AVX-512: 3x3 88 to 97 % of the FMA peak (64x56 to 512x7, stride 2 included), deep 1x1 95 to
+// 98 %. AVX2: 3x3 78 to 86 %, 1x1 81 % at 1024x14, but 71 to 78 % on 7x7 maps: rows of 7 make tiles of 4 and 3 pixels,
+// too few to hide the latency of an FMA, and the weights of a deep layer come from L2 for every one of them.
 #include "gemm/kernel.hpp"
 #include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"

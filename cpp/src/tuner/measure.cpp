@@ -4,24 +4,15 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <new>
 #include <random>
 #include <stdexcept>
 
 #include "algorithms/run.hpp"
 #include "core/accuracy.hpp"
+#include "core/workspace.hpp"
 
 namespace npconv {
 namespace {
-
-struct AlignedFree {
-    void operator()(char* p) const { ::operator delete(p, std::align_val_t(64)); }
-};
-using Buffer = std::unique_ptr<char, AlignedFree>;
-
-Buffer make_buffer(std::size_t bytes) {
-    return Buffer(static_cast<char*>(::operator new(std::max<std::size_t>(bytes, 64), std::align_val_t(64))));
-}
 
 constexpr std::size_t pattern_size = 65521;  // prime, so that the pattern never lines up with rows or channels
 

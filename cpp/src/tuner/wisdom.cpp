@@ -10,6 +10,8 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "core/fork.hpp"
+
 namespace npconv::wisdom {
 namespace {
 
@@ -24,7 +26,11 @@ struct Table {
 };
 
 Table& table() {
-    static Table& t = *new Table;
+    static Table& t = [&]() -> Table& {
+        Table* const made = new Table;
+        hold_over_fork(made->mutex);
+        return *made;
+    }();
     return t;
 }
 
@@ -72,6 +78,7 @@ std::optional<Params> find_params(const Algorithm& a, const ConvDesc& d, const I
 std::optional<WisdomChoice> check(const WisdomEntry& e, const ConvDesc& d) {
     const Isa* isa = find_isa(e.isa);
     const Algorithm* a = find_algorithm(e.algorithm);
+    if (e.algorithm == "reference") return std::nullopt;  // right, but never what anybody waits for
     if (!isa || !a || a->revision != e.revision || e.threads < 1 || e.threads > 4096) return std::nullopt;
     if (!std::isfinite(e.seconds) || e.seconds <= 0 || !std::isfinite(e.time)) return std::nullopt;
     if (d.empty() || !a->refuse(d, *isa).empty()) return std::nullopt;
@@ -205,7 +212,9 @@ Correction::Correction(const ConvDesc& desc, const Isa& isa, int threads, const 
 
 double Correction::factor(const Algorithm& algorithm, const Params& params) const {
     if (!winner_ || !algorithm.refuse(*near_, isa_).empty()) return 1;
-    const double ratio = winner_->seconds / algorithm.estimate(*near_, isa_, params, threads_, machine_);
+    // Clamped: an estimate is never that far off, a hostile file may be.
+    const double ratio =
+        std::clamp(winner_->seconds / algorithm.estimate(*near_, isa_, params, threads_, machine_), 0.125, 8.0);
     // The winner took exactly that long; everybody else took longer, so for them the ratio is a lower bound.
     const bool won = &algorithm == winner_->algorithm && params == winner_->params;
     return std::pow(won ? ratio : std::max(1.0, 1.02 * ratio), weight_);

@@ -31,8 +31,9 @@ def save(path: str | Path, rows: Sequence[Row]) -> None:
 
 
 def load(path: str | Path) -> list[Row]:
-    """The rows of a file that save wrote."""
-    rows: list[Row] = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
+    """The rows of a file that save, or `npconv bench --output`, wrote."""
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    rows: list[Row] = content["rows"] if isinstance(content, dict) else content
     return rows
 
 
@@ -128,6 +129,9 @@ def render(rows: Sequence[Row]) -> str:
         body = [_cells(line, peers, kinds) for line in lines if line["threads"] == threads]
         peak = max((row["peak"] for row in rows if row["threads"] == threads and "peak" in row), default=0.0)
         title = f"{threads} thread{'s' * (threads > 1)}, FMA peak {peak / 1e9:.0f} GFLOP/s; microseconds, median"
+        handover = [row["handover"] / 1e9 for row in rows if row["threads"] == threads and "handover" in row]
+        if handover:
+            title += f"\none CPU rewrites what another wrote at {min(handover):.0f} to {max(handover):.0f} GB/s"
         parts.append(f"{title}\n\n{table(head, body)}")
     parts.append(f"By kind of layer: median (lowest); times a peer's speed\n\n{_kinds_table(rows)}")
     missing = missing_lines(rows)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import _npconv
+from .handover import handover
 from .peers import PEERS
 from .peers.problem import Problem
 from .reference import convolve
@@ -75,6 +76,8 @@ def run(
         largest difference from a float64 reference, relative to the largest value.
     gflops, peak, percent_of_peak
         of the direct algorithm; the FMA peak measured in this run, in FLOP/s.
+    handover
+        with two and more threads: bytes a second at which one CPU rewrites what another wrote, measured beside it.
     detail
         algorithm and parameters, for npconv.
     best_peer, ratio, ratio_burst
@@ -156,8 +159,11 @@ class _Session:
         for worker in active:
             entries += self._build(worker, problem, rows)
         self._rounds(problem, threads, active, entries)
+        between = handover() if threads > 1 else None
         for entry in entries:
             rows.append(self._row(problem, entry))
+            if between is not None and entry.bursts:
+                rows[-1]["handover"] = between
         for worker in active:
             self._free(worker)
         self.rows += rows

