@@ -1,7 +1,8 @@
-// One input channel per group. Three paths share one scheme of tasks (image, channels, depth, rows, columns):
+// One input channel per group. Four paths share one scheme of tasks (image, channels, depth, rows, columns):
 //   lanes   lanes = channels; everything, and the only one that writes nhwc
 //   rows    lanes = pixels; 3x3, stride 1 or 2, nchw, mostly straight from the image
 //   planar  lanes = pixels over a padded copy of one channel; few channels or large kernels, to nchw
+//   interleaved  lanes = whole nhwc pixels of few channels
 // All of them add the taps of an output in the same order, so that they agree bit for bit.
 #include <algorithm>
 #include <cmath>
@@ -23,11 +24,13 @@ using depthwise::Kernels;
 using depthwise::Problem;
 using depthwise::Task;
 
-enum Path : std::int32_t { lanes = 0, rows = 1, planar = 2 };
+enum Path : std::int32_t { lanes = 0, rows = 1, planar = 2, interleaved = 3 };
 
 const Kernels& kernels_of(std::int32_t path, const Isa& isa) {
-    static const Kernels* const table[][3] = {
-#define NPCONV_ISA(n) {&n::depthwise_lanes_kernels, &n::depthwise_rows_kernels, &n::depthwise_planar_kernels},
+    static const Kernels* const table[][4] = {
+#define NPCONV_ISA(n)                                                                                  \
+    {&n::depthwise_lanes_kernels, &n::depthwise_rows_kernels, &n::depthwise_planar_kernels,            \
+     &n::depthwise_interleaved_kernels},
 #include "isa/list.inc"
     };
     return *table[isa.level][path];
@@ -66,6 +69,11 @@ bool rows_fits(const ConvDesc& d) {
            w.dilation == 1 && h.stride == w.stride && w.stride <= 2;
 }
 
+bool interleaved_fits(const ConvDesc& d, const Isa& isa) {
+    return d.src_order == Order::nhwc && d.dst_order == Order::nhwc && d.oc == d.ic && d.w().stride == 1 &&
+           d.ic * 2 <= lanes_of(isa, d.src);
+}
+
 // Kernel rows that the lanes path has unrolled.
 bool lanes_unrolled(const ConvDesc& d) {
     const Axis& w = d.w();
@@ -102,7 +110,7 @@ Partition partition(const ConvDesc& d, const Isa& isa, const Params& params, std
     const std::int64_t size = static_cast<std::int64_t>(item_size(d.src)), L = lanes_of(isa, d.src);
     const std::int64_t wanted = threads > 1 ? 4 * threads : 1, path = params.v[0];
     Partition p{1, h.out, w.out, 0, 0, 0, 0};
-    const std::int64_t vector = path == lanes ? L : 1;
+    const std::int64_t vector = path == lanes ? L : path == interleaved ? d.ic : 1;
     const std::int64_t column_bytes = path == rows ? 0 : d.d().kernel * h.extent() * vector * size;
     if (column_bytes * reach(w, w.out) > strip_budget)  // narrower, but not so narrow that halos dominate
         p.columns = std::min(w.out, std::max((strip_budget / column_bytes - w.extent()) / w.stride, 8 * L));
@@ -115,11 +123,11 @@ Partition partition(const ConvDesc& d, const Isa& isa, const Params& params, std
         p.channels = L * (many ? std::clamp<std::int64_t>(lanes_direct(d) ? blocks : strip_budget / ring, 1, blocks) : 1);
         if (lanes_direct(d)) least_rows = 1;
     } else {
-        if (path == planar) p.rows = std::clamp((strip_budget / row_bytes - h.extent()) / h.stride,
+        if (path != rows) p.rows = std::clamp((strip_budget / row_bytes - h.extent()) / h.stride,
                                                  std::min<std::int64_t>(h.out, h.dilation <= 8 ? 8 * h.dilation : 1), h.out);
         if (path == rows) least_rows = 14;
         const double work = static_cast<double>(d.taps() * d.ocg() * p.rows * p.columns);
-        p.channels = std::clamp(static_cast<std::int64_t>(1e5 / work), std::int64_t(1), d.ic);
+        p.channels = path == interleaved ? d.ic : std::clamp(static_cast<std::int64_t>(1e5 / work), std::int64_t(1), d.ic);
     }
     const auto count = [&] {
         p.channel_tasks = ceil_div(d.ic, p.channels);
@@ -145,7 +153,8 @@ public:
     }
 
     std::size_t packed_bytes() const override {
-        const std::int64_t c = params.v[0] == lanes ? ceil_div(desc.ic, L()) * L() : desc.ic;
+        const std::int64_t path = params.v[0];
+        const std::int64_t c = path == lanes ? ceil_div(desc.ic, L()) * L() : path == interleaved ? L() : desc.ic;
         return static_cast<std::size_t>(c * desc.ocg() * desc.taps()) * sizeof(T);
     }
 
@@ -289,6 +298,13 @@ double planar_seconds(const ConvDesc& d, double L, double in, double out, double
     return out * idle * taps * fma * (shared ? 1.05 + 1.5 / kh : at_once >= 2 ? 2.2 : 2.8) + strip_rows * 22e-9 + in * copy;
 }
 
+double interleaved_seconds(const ConvDesc& d, double L, double in, double out, double fma, double at_once) {
+    const double ic = static_cast<double>(d.ic), idle = L / (std::floor(L / ic) * ic);
+    const double taps = static_cast<double>(d.taps()), kh = static_cast<double>(d.h().kernel);
+    const bool shared = d.h().stride == 1 && at_once >= 4;
+    return out * idle * fma * (taps * (shared ? 1.1 + 1.5 / kh : at_once >= 2 ? 2.2 : 2.8) + 10) + in * 6 * fma;
+}
+
 double estimate(const ConvDesc& desc, const Isa& isa, const Params& p, int threads, const Machine& m) {
     const ConvDesc d = compact(desc);
     const double L = static_cast<double>(lanes_of(isa, d.src)), size = static_cast<double>(item_size(d.src));
@@ -298,7 +314,8 @@ double estimate(const ConvDesc& desc, const Isa& isa, const Params& p, int threa
     const double fma = 2 / m.fma(d.src) * (isa.registers >= 32 ? 1 : 1.3), at_once = static_cast<double>(p.v[1]);
     double seconds = p.v[0] == lanes  ? lanes_seconds(d, L, in, out, fma)
                      : p.v[0] == rows ? rows_seconds(d, L, out, fma, at_once)
-                                      : planar_seconds(d, L, in, out, fma, at_once);
+                     : p.v[0] == planar ? planar_seconds(d, L, in, out, fma, at_once)
+                                        : interleaved_seconds(d, L, in, out, fma, at_once);
     const Partition cut = partition(d, isa, p, d.mb, threads);
     const double tasks = static_cast<double>(d.mb * cut.tasks_per_image), share = std::min<double>(threads, tasks);
     const double bytes = (in + out) * size;
@@ -321,12 +338,14 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int, Rigor) {
         add(rows, 7);
         add(rows, 4);
     }
-    if (d.dst_order == Order::nchw) {
+    const bool fits = interleaved_fits(d, isa);
+    if (d.dst_order == Order::nchw || fits) {
+        const Path path = fits ? interleaved : planar;
         const bool shared = d.h().stride == 1;
-        if (shared && wide && d.h().kernel >= 8) add(planar, 8);
-        if (shared && d.h().kernel >= 4) add(planar, 4);
-        if (shared && d.h().kernel >= 2) add(planar, 2);
-        else add(planar, 1);
+        if (shared && wide && d.h().kernel >= 8) add(path, 8);
+        if (shared && d.h().kernel >= 4) add(path, 4);
+        if (shared && d.h().kernel >= 2) add(path, 2);
+        else add(path, 1);
     }
     return list;
 }

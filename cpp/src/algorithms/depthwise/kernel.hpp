@@ -14,7 +14,7 @@ namespace npconv::depthwise {
 template <class T> struct Problem {
     const T* src;
     T* dst;
-    const T* weights;  // packed: [channel block][m][tap][lanes] (lanes path) or [oc][tap] (rows, planar)
+    const T* weights;  // packed: [channel block][m][tap][lanes] (lanes), [oc][tap] (rows, planar), [tap][lanes]
     std::int64_t src_stride[5], dst_stride[5];
     EpilogueArgs<T> epilogue;
     std::int64_t channels, multiplier;  // oc = channel * multiplier + m
@@ -26,7 +26,7 @@ template <class T> struct Problem {
     std::int64_t interior_lo, interior_hi;  // positions of w_map that run through the image without a jump
     T value;                                // padding value
     StripKernelsOf<T> strip;
-    std::int64_t rows;      // most output rows of a register tile (rows, planar)
+    std::int64_t rows;      // most output rows of a register tile (all but lanes)
     bool direct;            // read the image itself where possible, not a padded copy
     bool flat;              // lanes: copy whole nchw rows without padding; columns are looked up near the borders
     std::int64_t h_begin;   // source row of position 0 if it lay in the image
@@ -72,6 +72,7 @@ namespace npconv {
     extern const depthwise::Kernels depthwise_lanes_kernels; \
     extern const depthwise::Kernels depthwise_rows_kernels;  \
     extern const depthwise::Kernels depthwise_planar_kernels; \
+    extern const depthwise::Kernels depthwise_interleaved_kernels; \
     }
 #include "isa/list.inc"
 
