@@ -10,5 +10,6 @@ PYBIND11_MODULE(_npconv, m) {
     npconv::bindings::register_plan(m);
     npconv::bindings::register_runtime(m);
     npconv::bindings::register_tuner(m);
+    npconv::bindings::register_measurement(m);
     npconv::bindings::register_wisdom(m);
 }

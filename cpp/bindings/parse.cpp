@@ -274,6 +274,11 @@ Rigor parse_rigor(const std::string& s, const char* function, bool estimate_allo
     fail(function, "mode '", s, "' is unknown, expected ", estimate_allowed ? "'estimate', " : "", "'measure' or 'exhaustive'");
 }
 
+int checked_threads(int n, const char* function) {
+    if (n < 1 || n > 4096) fail(function, "num_threads must be between 1 and 4096, got ", n);
+    return n;
+}
+
 int current_threads() { return thread_limit > 0 ? thread_limit : default_threads(); }
 int exchange_thread_limit(int n) { return std::exchange(thread_limit, n); }
 

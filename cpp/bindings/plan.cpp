@@ -16,32 +16,29 @@ namespace {
 // need the plain ones.
 class PyPlan {
 public:
-    PyPlan(int nd, py::handle x_shape, py::handle weight, py::handle bias, py::handle stride, py::handle padding, py::handle dilation,
-           py::handle groups, py::handle padding_mode, py::handle padding_value, py::handle data_format, py::handle weight_format,
-           py::handle flip, py::handle scale, py::handle activation, py::handle residual, py::handle residual_after, py::handle dtype,
-           py::handle acc_dtype, py::handle algorithm, py::handle accuracy, py::handle num_threads, py::handle workspace_limit) {
+    // `given` are the parameters of the class in python/npconv/_npconv.pyi, all of them.
+    explicit PyPlan(const py::args& given) {
+        enum { nd_, x_shape, weight, bias, stride, padding, dilation, groups, padding_mode, padding_value, data_format, weight_format,
+               flip, scale, activation, residual, residual_after, dtype, acc_dtype, algorithm, accuracy, num_threads, workspace_limit,
+               count };
+        if (given.size() != count)
+            throw py::type_error("Plan: expected " + std::to_string(count) + " arguments, got " + std::to_string(given.size()) +
+                                 "; use plan_conv1d, plan_conv2d or plan_conv3d");
+        const int nd = static_cast<int>(parse_int(given[nd_], "Plan", "nd"));
         const std::string function = "conv" + std::to_string(nd) + "d";
-        const py::object own_weight = copy(weight, function, "weight");
-        const py::object own_bias = copy(bias, function, "bias"), own_scale = copy(scale, function, "scale");
-        const Arguments a{own_weight, own_bias, stride, padding, dilation, groups, padding_mode, padding_value, data_format, weight_format,
-                          flip, own_scale, activation, residual_after, dtype, acc_dtype, algorithm, accuracy, num_threads, workspace_limit};
-        has_residual_ = parse_bool(residual, function, "residual");
-        problem_ = make_problem(nd, parse_shape(x_shape, function, "x_shape"), std::nullopt, a, has_residual_);
+        py::list own(given);
+        for (const auto& [i, name] : {std::pair<int, const char*>{weight, "weight"}, {bias, "bias"}, {scale, "scale"}})
+            own[static_cast<std::size_t>(i)] = copy(py::object(given[static_cast<std::size_t>(i)]), function, name);
+        const auto at = [&](std::size_t i) { return py::handle(PyList_GET_ITEM(own.ptr(), static_cast<py::ssize_t>(i))); };
+        const Arguments a{at(weight), at(bias), at(stride), at(padding), at(dilation), at(groups), at(padding_mode), at(padding_value),
+                          at(data_format), at(weight_format), at(flip), at(scale), at(activation), at(residual_after), at(dtype),
+                          at(acc_dtype), at(algorithm), at(accuracy), at(num_threads), at(workspace_limit)};
+        has_residual_ = parse_bool(at(residual), function, "residual");
+        problem_ = make_problem(nd, parse_shape(at(x_shape), function, "x_shape"), std::nullopt, a, has_residual_);
         problem_.options.function = problem_.function.c_str();
-        // For a batch of nothing the choice is made as for one image: the plan serves any batch.
-        ConvDesc desc = problem_.desc;
-        if (desc.mb == 0) desc.mb = 1;
-        call_ = make_plan(desc, problem_.options);
-        if (verbose()) log_plan(problem_, call_);
-        const std::size_t bytes = call_.plan->packed_bytes();
-        if (bytes > 0) packed_ = make_buffer(bytes);
-        {
-            const py::gil_scoped_release released;
-            if (bytes > 0) call_.plan->pack(problem_.weight_view, packed_.get(), call_.threads);
-        }
-        arguments_ = py::make_tuple(nd, py::tuple(py::cast(problem_.x_shape)), own_weight, own_bias, stride, padding, dilation, groups,
-                                    padding_mode, padding_value, data_format, weight_format, flip, own_scale, activation, residual,
-                                    residual_after, dtype, acc_dtype, algorithm, accuracy, num_threads, workspace_limit);
+        own[x_shape] = py::tuple(py::cast(problem_.x_shape));
+        arguments_ = py::tuple(own);
+        choose_and_pack();
     }
 
     py::array call(py::handle x, py::handle out, py::handle residual, py::handle num_threads) const {
@@ -69,6 +66,19 @@ public:
     py::tuple arguments() const { return arguments_; }
 
 private:
+    void choose_and_pack() {
+        // For a batch of nothing the choice is made as for one image: the plan serves any batch.
+        ConvDesc desc = problem_.desc;
+        if (desc.mb == 0) desc.mb = 1;
+        call_ = make_plan(desc, problem_.options);
+        if (verbose()) log_plan(problem_, call_);
+        const std::size_t bytes = call_.plan->packed_bytes();
+        if (bytes == 0) return;
+        packed_ = make_buffer(bytes);
+        const py::gil_scoped_release released;
+        call_.plan->pack(problem_.weight_view, packed_.get(), call_.threads);
+    }
+
     static py::object copy(py::handle h, const std::string& function, const char* argument) {
         if (h.is_none()) return py::none();
         const py::object own = as_array(h, function, argument).attr("copy")();
@@ -116,9 +126,7 @@ void register_plan(py::module_& m) {
     py::class_<PyPlan>(m, "Plan", py::is_final(),
                        "A convolution whose algorithm is chosen and whose weights are packed; plan_conv1d, plan_conv2d and "
                        "plan_conv3d make it.")
-        .def(py::init<int, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle,
-                      py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle, py::handle,
-                      py::handle, py::handle, py::handle, py::handle>())
+        .def(py::init<const py::args&>())
         .def("__call__", &PyPlan::call, py::arg("x"), py::arg("out") = py::none(), py::arg("residual") = py::none(),
              py::arg("num_threads") = py::none())
         .def_property_readonly("algorithm", [](const PyPlan& p) { return p.plan().algorithm.name; })
