@@ -112,7 +112,11 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
     if (config.shared && config.source != DenseSource::image) {
         const double parts = std::clamp(std::floor(4 * workers / blocks), 1.0, s.strip ? static_cast<double>(g.band_rows) : 8.0);
         const double tasks = blocks * parts, chunks = ceil_div(static_cast<double>(d.icg()), static_cast<double>(g.lanes));
-        seconds += jobs * (load / std::min(workers, chunks) + sum * ceil_div(tasks, workers) / tasks +
+        // Half of a shared band was written by other cores, and all wait for the slowest at every barrier. On cores without
+        // a common cache (22 instead of 79 GB/s from core to core) that made a call 1.9 times as long as one with bands of
+        // its own, on busy ones far longer: sharing has to promise a clear gain.
+        const double together = workers > 1 ? 1.25 : 1;
+        seconds += jobs * (load / std::min(workers, chunks) + sum * together * ceil_div(tasks, workers) / tasks +
                            (workers > 1 ? 2 * barrier_seconds : 0));
     } else {
         const double split =
