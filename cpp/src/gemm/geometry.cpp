@@ -40,6 +40,7 @@ DenseGeometry::DenseGeometry(const ConvDesc& desc, const DenseConfig& config, co
     band_columns = std::clamp<std::int64_t>(config.band_columns, 1, std::max<std::int64_t>(ow, 1));
     band_rows = band_columns < ow ? 1 : std::clamp<std::int64_t>(config.band_rows, 1, std::max<std::int64_t>(oh, 1));
     row_bands = ceil_div(oh, band_rows);
+    if (row_bands > 1) band_rows = ceil_div(oh, row_bands);  // all alike: two workers with 22 and 6 rows are no gain
     column_bands = ceil_div(ow, band_columns);
     bands = od * row_bands * column_bands;
 
