@@ -12,7 +12,7 @@ namespace {
 constexpr double tile_seconds = 25e-9, straight_tile_seconds = 12e-9;      // entering and leaving a register tile
 constexpr double vector_seconds = 2.2e-9, straight_vector_seconds = 1e-9;  // epilogue and store of one vector
 constexpr double run_seconds = 5e-9, copy_rate = 20e9;                     // copying image rows into strips
-constexpr double panel_run_seconds = 2e-9, panel_rate = 40e9;              // and strips, which are near, into panels
+constexpr double panel_run_seconds = 2e-9, panel_rate = 25e9;              // and strips, which are near, into panels
 constexpr double hidden = 0.2;                                             // of a stream that overlaps with arithmetic is felt
 constexpr double barrier_seconds = 1.5e-6;
 
