@@ -31,6 +31,11 @@ struct Algorithm {
 const std::vector<const Algorithm*>& algorithms();
 const Algorithm* find_algorithm(const std::string& name);  // null if there is none
 
+// Distinct ones among `found`, at most as many as a rigor allows: those that the row estimates to be the fastest with the
+// built-in machine constants, since candidates depend on their arguments alone.
+std::vector<Params> most_promising(std::vector<Params> found, decltype(Algorithm::estimate), const ConvDesc&, const Isa&, int threads,
+                                   Rigor);
+
 std::string params_text(const Algorithm&, const Params&);  // "tile=14,split=1"
 
 }  // namespace npconv

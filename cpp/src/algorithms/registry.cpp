@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <utility>
+
 #include "algorithms/algorithm.hpp"
 
 namespace npconv {
@@ -17,6 +20,22 @@ const Algorithm* find_algorithm(const std::string& name) {
     for (const Algorithm* a : algorithms())
         if (name == a->name) return a;
     return nullptr;
+}
+
+std::vector<Params> most_promising(std::vector<Params> found, decltype(Algorithm::estimate) estimate, const ConvDesc& d,
+                                   const Isa& isa, int threads, Rigor rigor) {
+    std::vector<Params> distinct;
+    for (const Params& p : found)
+        if (std::find(distinct.begin(), distinct.end(), p) == distinct.end()) distinct.push_back(p);
+    const std::size_t most = rigor == Rigor::exhaustive ? 60 : 12;
+    if (distinct.size() <= most) return distinct;
+    const Machine machine = builtin_machine(isa);
+    std::vector<std::pair<double, std::size_t>> order;
+    for (std::size_t i = 0; i < distinct.size(); ++i) order.emplace_back(estimate(d, isa, distinct[i], threads, machine), i);
+    std::sort(order.begin(), order.end());
+    found.clear();
+    for (std::size_t i = 0; i < most; ++i) found.push_back(distinct[order[i].second]);
+    return found;
 }
 
 std::string params_text(const Algorithm& a, const Params& p) {

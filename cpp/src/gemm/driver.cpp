@@ -1,11 +1,11 @@
 #include "gemm/driver.hpp"
 
 #include <algorithm>
-#include <vector>
 
 #include "core/accuracy.hpp"
-#include "core/index_map.hpp"
 #include "gemm/kernel.hpp"
+#include "gemm/loading.hpp"
+#include "gemm/terms.hpp"
 #include "strip/strip.hpp"
 #include "threading/parallel_for.hpp"
 
@@ -19,11 +19,11 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; 
 std::size_t lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 template <class T> const SweepKernel<T>& sweep_kernel(const Isa& isa, bool lanes_are_pixels) {
-    static const ChannelKernels* const channels[] = {
+    static const PerType<SweepKernel>* const channels[] = {
 #define NPCONV_ISA(n) &n::channel_kernels,
 #include "isa/list.inc"
     };
-    static const PixelKernels* const pixels[] = {
+    static const PerType<SweepKernel>* const pixels[] = {
 #define NPCONV_ISA(n) &n::pixel_kernels,
 #include "isa/list.inc"
     };
@@ -31,55 +31,63 @@ template <class T> const SweepKernel<T>& sweep_kernel(const Isa& isa, bool lanes
 }
 
 template <class T> const PackKernels<T>& pack_kernels(const Isa& isa) {
-    static const DensePackKernels* const table[] = {
+    static const PerType<PackKernels>* const table[] = {
 #define NPCONV_ISA(n) &n::dense_pack_kernels,
 #include "isa/list.inc"
     };
     return table[isa.level]->of<T>();
 }
 
+// One way to read X, with everything that follows from it.
+template <class T> struct Source {
+    const DenseConfig config;
+    const DenseGeometry g;
+    const DenseLoading<T> loading;
+    const DenseTermLists lists;
+
+    Source(const ConvDesc& d, const DenseConfig& c, const Isa& isa, const SweepKernel<T>& kernel)
+        : config(c), g(d, c, isa, kernel.block, kernel.rest), loading(d, config, g, pack_kernels<T>(isa), strip_kernels(isa).of<T>()),
+          lists(d, c.source, channel(d), tap_offsets(d), kernel.pixels) {}
+
+private:
+    std::int64_t channel(const ConvDesc& d) const {
+        return config.source == DenseSource::image ? d.in_pixels() : config.source == DenseSource::panel ? d.taps() * g.pitch : g.channel_stride;
+    }
+    std::vector<std::ptrdiff_t> tap_offsets(const ConvDesc& d) const {
+        if (config.source == DenseSource::strip) return loading.taps();
+        std::vector<std::ptrdiff_t> offsets;
+        for (std::int64_t kd = 0; kd < d.d().kernel; ++kd)
+            for (std::int64_t kh = 0; kh < d.h().kernel; ++kh)
+                for (std::int64_t kw = 0; kw < d.w().kernel; ++kw)
+                    offsets.push_back(config.source == DenseSource::panel
+                                          ? static_cast<std::int64_t>(offsets.size()) * g.pitch
+                                          : (kd * d.d().dilation * d.h().in + kh * d.h().dilation) * d.w().in + kw * d.w().dilation);
+        return offsets;
+    }
+};
+
 template <class T> class DensePlan final : public Plan {
 public:
     DensePlan(const ConvDesc& d, const Algorithm& a, const Isa& i, const Params& p, const DenseConfig& c)
-        : Plan(d, a, i, p), config_(c), kernel_(sweep_kernel<T>(i, c.lanes_are_pixels)), packing_(pack_kernels<T>(i)),
-          strips_(strip_kernels(i).of<T>()), g_(d, c, i, kernel_.block, kernel_.rest) {
-        taps_.reserve(static_cast<std::size_t>(d.taps()));
-        for (std::int64_t kd = 0; kd < d.d().kernel; ++kd)
-            for (std::int64_t kh = 0; kh < d.h().kernel; ++kh)
-                for (std::int64_t kw = 0; kw < d.w().kernel; ++kw) taps_.push_back(g_.tap_offset(d, kd, kh, kw));
-        const std::int64_t together = std::max<std::int64_t>(1, dense_block / std::max<std::int64_t>(d.taps(), 1));
-        sum_.entries = together * d.taps();
-        sum_.groups = std::max<std::int64_t>(1, ceil_div(d.icg(), together));
-        sum_.last = d.icg() * d.taps() - (sum_.groups - 1) * sum_.entries;
-        sum_.group_stride = 0;
-        if (c.source == DenseSource::image) return;
-        const bool panel = c.source == DenseSource::panel;
-        offsets_.resize(static_cast<std::size_t>(sum_.entries));
-        for (std::int64_t e = 0; e < sum_.entries; ++e)
-            offsets_[static_cast<std::size_t>(e)] =
-                panel ? e * g_.pitch : e / d.taps() * g_.channel_stride + taps_[static_cast<std::size_t>(e % d.taps())];
-        sum_.offset = offsets_.data();
-        sum_.group_stride = panel ? sum_.entries * g_.pitch : together * g_.channel_stride;
+        : Plan(d, a, i, p), kernel_(sweep_kernel<T>(i, c.lanes_are_pixels)), packing_(pack_kernels<T>(i)), main_(desc, c, i, kernel_) {
+        if (c.source != DenseSource::image) return;
+        DenseConfig copy = c;
+        copy.source = main_.g.flat ? DenseSource::panel : DenseSource::strip;
+        copy.band_rows = c.copy_rows;
+        copy.band_columns = c.copy_columns;
+        copied_ = std::make_unique<Source<T>>(desc, copy, i, kernel_);  // they keep a reference to the plan's own descriptor
     }
 
-    std::size_t packed_bytes() const override { return static_cast<std::size_t>(desc.g * g_.group_weights) * sizeof(T); }
+    std::size_t packed_bytes() const override { return main_.config.late ? 0 : weight_bytes() + flag_bytes(); }
 
     void pack(const Tensor& wei, void* packed, int threads) const noexcept override {
-        const std::int64_t tasks = desc.g * g_.blocks;
-        const bool small = packed_bytes() < (64u << 10);
-        parallel_for(tasks, small ? 1 : threads, [&](std::int64_t task, int) noexcept {
-            const std::int64_t group = task / g_.blocks, b = task % g_.blocks;
-            DenseWeights<T> w;
-            w.data = wei.at<T>(group * desc.ocg());
-            w.oc = desc.ocg();
-            w.oc_stride = wei.stride[0];
-            for (int i = 0; i < 4; ++i) {
-                w.size[i] = wei.size[i + 1];
-                w.stride[i] = wei.stride[i + 1];
-            }
-            const std::int64_t first = b * g_.block, left = std::min(g_.block, desc.ocg() - first);
-            packing_.weights(w, first, ceil_div(left, kernel_.rest) * kernel_.rest,
-                             static_cast<T*>(packed) + group * g_.group_weights + first * g_.terms);
+        const std::int64_t blocks = main_.g.blocks;
+        const bool small = weight_bytes() < (64u << 10);
+        parallel_for(desc.g * blocks, small ? 1 : threads, [&](std::int64_t task, int) noexcept {
+            const std::int64_t group = task / blocks, b = task % blocks;
+            T* to = static_cast<T*>(packed) + group * main_.g.group_weights + b * main_.g.block * main_.g.terms;
+            const bool nonfinite = pack_block(wei, group, b, to);
+            if (copied_) flags(packed)[task] = nonfinite;
         });
     }
 
@@ -88,217 +96,239 @@ public:
     }
 
     void execute(const ConvArgs& a) const noexcept override {
-        if (config_.shared && config_.source != DenseSource::image)
+        if (main_.config.source == DenseSource::image)
+            main_.config.late ? execute_blocks(a) : execute_image(a);
+        else if (main_.config.shared || main_.config.late)
             execute_shared(a);
         else
             execute_own(a);
     }
 
 private:
+    // Weight blocks [begin, end) of a group: `data` holds block `first` of it first.
+    struct Blocks {
+        const T* data;
+        std::int64_t group, begin, end, first;
+        bool finite;
+    };
+
+    bool pack_block(const Tensor& wei, std::int64_t group, std::int64_t b, T* to) const noexcept {
+        DenseWeights<T> w;
+        w.data = wei.at<T>(group * desc.ocg());
+        w.oc = desc.ocg();
+        w.oc_stride = wei.stride[0];
+        for (int i = 0; i < 4; ++i) {
+            w.size[i] = wei.size[i + 1];
+            w.stride[i] = wei.stride[i + 1];
+        }
+        const std::int64_t first = b * main_.g.block, left = std::min(main_.g.block, desc.ocg() - first);
+        return packing_.weights(w, first, ceil_div(left, kernel_.rest) * kernel_.rest, to);
+    }
+
+    Blocks packed_blocks(const ConvArgs& a, std::int64_t group, std::int64_t begin, std::int64_t end) const noexcept {
+        Blocks w = {static_cast<const T*>(a.packed) + group * main_.g.group_weights, group, begin, end, 0, true};
+        if (copied_)
+            for (std::int64_t b = begin; b < end; ++b) w.finite = w.finite && !flags(a.packed)[group * main_.g.blocks + b];
+        return w;
+    }
+    // Packs one block into the worker's memory.
+    Blocks late_block(const ConvArgs& a, std::int64_t group, std::int64_t b, int worker) const noexcept {
+        T* to = reinterpret_cast<T*>(worker_memory(a, worker));
+        const bool nonfinite = pack_block(a.wei, group, b, to);
+        return {to, group, b, b + 1, b, !nonfinite};
+    }
+
     // Bands are the tasks: each worker loads and sweeps its own.
     void execute_own(const ConvArgs& a) const noexcept {
-        const std::int64_t split =
-            config_.source == DenseSource::image ? std::clamp<std::int64_t>(config_.split, 1, g_.blocks) : 1;
-        const std::int64_t tasks = a.src.size[0] * desc.g * g_.bands * split;
-        parallel_for(tasks, a.threads, [&](std::int64_t task, int worker) noexcept {
-            const std::int64_t part = task % split, band = task / split % g_.bands;
-            const std::int64_t group = task / split / g_.bands % desc.g, n = task / split / g_.bands / desc.g;
-            const DenseBand where = g_.band(band);
-            T* x = band_memory(worker_memory(a, worker));
-            if (config_.source != DenseSource::image) load(a, n, group, where, 0, desc.icg(), x, worker);
-            sweep(a, n, group, where, x, g_.blocks * part / split, g_.blocks * (part + 1) / split, 0, 1);
+        const DenseGeometry& g = main_.g;
+        parallel_for(a.src.size[0] * desc.g * g.bands, a.threads, [&](std::int64_t task, int worker) noexcept {
+            const std::int64_t group = task / g.bands % desc.g, n = task / g.bands / desc.g;
+            own_band(main_, a, n, g.band(task % g.bands), packed_blocks(a, group, 0, g.blocks), worker);
+        });
+    }
+
+    // Nothing to load: bands and, where they are few, parts of the channels are the tasks.
+    void execute_image(const ConvArgs& a) const noexcept {
+        const DenseGeometry& g = main_.g;
+        const std::int64_t split = std::clamp<std::int64_t>(main_.config.split, 1, g.blocks);
+        parallel_for(a.src.size[0] * desc.g * g.bands * split, a.threads, [&](std::int64_t task, int worker) noexcept {
+            const std::int64_t part = task % split, band = task / split % g.bands;
+            const std::int64_t group = task / split / g.bands % desc.g, n = task / split / g.bands / desc.g;
+            in_place(a, n, g.band(band), packed_blocks(a, group, g.blocks * part / split, g.blocks * (part + 1) / split), worker);
+        });
+    }
+
+    // The same with the weights of one call: a worker packs a block and takes it against all images.
+    void execute_blocks(const ConvArgs& a) const noexcept {
+        const DenseGeometry& g = main_.g;
+        parallel_for(desc.g * g.blocks, a.threads, [&](std::int64_t task, int worker) noexcept {
+            const Blocks w = late_block(a, task / g.blocks, task % g.blocks, worker);
+            for (std::int64_t n = 0; n < a.src.size[0]; ++n)
+                for (std::int64_t band = 0; band < g.bands; ++band) in_place(a, n, g.band(band), w, worker);
         });
     }
 
     // One band at a time: all workers load it, then share out its channels (and, where these are few, its pixels).
     void execute_shared(const ConvArgs& a) const noexcept {
-        const std::int64_t chunk = std::clamp<std::int64_t>(ceil_div(ceil_div(desc.icg(), 4 * a.threads), g_.lanes) * g_.lanes, 1,
+        const DenseGeometry& g = main_.g;
+        const bool late = main_.config.late;
+        const std::int64_t chunk = std::clamp<std::int64_t>(ceil_div(ceil_div(desc.icg(), 4 * a.threads), g.lanes) * g.lanes, 1,
                                                             std::max<std::int64_t>(desc.icg(), 1));
         const std::int64_t chunks = ceil_div(desc.icg(), chunk);
-        const std::int64_t parts = std::clamp<std::int64_t>(4 * a.threads / std::max<std::int64_t>(g_.blocks, 1), 1,
-                                                            config_.source == DenseSource::strip ? g_.band_rows : 8);
+        const std::int64_t wanted = (late ? 1 : 4) * a.threads / std::max<std::int64_t>(g.blocks, 1);
+        const std::int64_t parts =
+            std::clamp<std::int64_t>(wanted, 1, main_.config.source == DenseSource::strip ? g.band_rows : 8);
         std::int64_t round = 0;
         T* x = static_cast<T*>(a.workspace);
-        const auto decode = [&](std::int64_t& n, std::int64_t& group) {
-            group = round / g_.bands % desc.g;
-            n = round / g_.bands / desc.g;
-            return g_.band(round % g_.bands);
-        };
         const auto loading = [&](std::int64_t task, int worker) noexcept {
-            std::int64_t n, group;
-            const DenseBand where = decode(n, group);
-            load(a, n, group, where, task * chunk, std::min((task + 1) * chunk, desc.icg()), x, worker);
+            main_.loading.load(a, round / g.bands / desc.g, round / g.bands % desc.g, g.band(round % g.bands), task * chunk,
+                               std::min((task + 1) * chunk, desc.icg()), x, scratch_memory(a, worker));
         };
-        const auto summing = [&](std::int64_t task, int) noexcept {
-            std::int64_t n, group;
-            const DenseBand where = decode(n, group);
-            sweep(a, n, group, where, x, task / parts, task / parts + 1, task % parts, parts);
+        const auto summing = [&](std::int64_t task, int worker) noexcept {
+            const std::int64_t n = round / g.bands / desc.g, group = round / g.bands % desc.g, b = task / parts;
+            const Blocks w = late ? late_block(a, group, b, worker) : packed_blocks(a, group, b, b + 1);
+            sweep(main_, a, n, g.band(round % g.bands), x, w, task % parts, parts);
         };
-        parallel_phases(a.threads, {{chunks, loading}, {g_.blocks * parts, summing}}, a.src.size[0] * desc.g * g_.bands, &round);
+        parallel_phases(a.threads, {{chunks, loading}, {g.blocks * parts, summing}}, a.src.size[0] * desc.g * g.bands, &round);
     }
 
-    // Channels [c0, c1) of a band of one group, into strip or panel.
-    void load(const ConvArgs& a, std::int64_t n, std::int64_t group, const DenseBand& where, std::int64_t c0, std::int64_t c1,
-              T* x, int worker) const noexcept {
-        char* memory = worker_memory(a, worker);
-        const T* image = a.src.at<T>(n, group * desc.icg());
-        if (config_.source == DenseSource::strip)
-            return load_strip(a, image, where, c0, c1, x + c0 * g_.channel_stride, g_.channel_stride, g_.row_stride,
-                              g_.phase_stride, memory);
-        if (g_.strip_is_panel)
-            return load_strip(a, image, where, c0, c1, x + c0 * g_.pitch, g_.pitch, where.columns(), 0, memory);
-        T* strip = strip_memory(memory);
-        for (std::int64_t c = c0; c < c1; c += g_.strip_channels) {
-            const std::int64_t end = std::min(c + g_.strip_channels, c1);
-            load_strip(a, image, where, c, end, strip, g_.channel_stride, g_.row_stride, g_.phase_stride, memory);
-            packing_.expand(strip, end - c, g_.channel_stride, taps_.data(), desc.taps(), where.rows(), g_.output_row_stride,
-                            where.columns(), x + c * desc.taps() * g_.pitch, g_.pitch);
-        }
+    void own_band(const Source<T>& source, const ConvArgs& a, std::int64_t n, const DenseBand& where, const Blocks& w,
+                  int worker) const noexcept {
+        char* scratch = scratch_memory(a, worker);
+        T* x = reinterpret_cast<T*>(scratch + source.loading.scratch_bytes());
+        source.loading.load(a, n, w.group, where, 0, desc.icg(), x, scratch);
+        sweep(source, a, n, where, x, w, 0, 1);
     }
 
-    void load_strip(const ConvArgs& a, const T* image, const DenseBand& where, std::int64_t c0, std::int64_t c1, T* dst,
-                    std::int64_t channel_stride, std::int64_t row_stride, std::int64_t phase_stride,
-                    char* memory) const noexcept {
-        const Axis &d = desc.d(), &h = desc.h();
-        auto* rows = reinterpret_cast<std::int64_t*>(memory);
-        auto* columns = reinterpret_cast<std::int32_t*>(memory + row_table_bytes());
-        StripSource<T> s;
-        s.image = image + c0 * a.src.stride[1];
-        s.channel_stride = a.src.stride[1];
-        s.column_stride = a.src.stride[4];
-        s.row_offset = rows;
-        s.column = columns;
-        s.value = static_cast<T>(a.padding_value);
-        s.rows = g_.rows_per_tap ? where.rows() : (where.rows() - 1) * h.stride + (h.kernel - 1) * h.dilation + 1;
-        for (std::int64_t segment = 0; segment < g_.segments; ++segment) {
-            const std::int64_t kd = g_.rows_per_tap ? segment / h.kernel : segment, kh = g_.rows_per_tap ? segment % h.kernel : 0;
-            const std::int64_t id = map_index(d.mode, where.d * d.stride + kd * d.dilation - d.pad_begin, d.in);
-            for (std::int64_t r = 0; r < s.rows; ++r) {
-                const std::int64_t at = g_.rows_per_tap ? (where.h0 + r) * h.stride + kh * h.dilation : where.h0 * h.stride + r;
-                const std::int64_t ih = map_index(h.mode, at - h.pad_begin, h.in);
-                rows[r] = id < 0 || ih < 0 ? constant_row : id * a.src.stride[2] + ih * a.src.stride[3];
-            }
-            T* to = dst + segment * g_.segment_rows * row_stride;
-            const std::int64_t runs = g_.columns_per_tap ? g_.phases : 1;
-            for (std::int64_t kw = 0; kw < runs; ++kw) {
-                StripSource<T> run = s;
-                set_columns(where, kw, run, columns);
-                strips_.planar(run, c1 - c0, static_cast<int>(g_.columns_per_tap ? 1 : g_.phases), to + kw * phase_stride,
-                               channel_stride, row_stride, phase_stride);
-            }
-        }
-    }
-
-    // The columns of a band; where taps have columns of their own, those of tap `kw`.
-    void set_columns(const DenseBand& where, std::int64_t kw, StripSource<T>& s, std::int32_t* columns) const noexcept {
-        const Axis& w = desc.w();
-        const std::int64_t first = where.w0 * w.stride + kw * w.dilation - w.pad_begin, outputs = where.columns();
-        const bool inside = first >= 0 && first + (outputs - 1) * w.stride < w.in;
-        if (g_.skip_columns || (g_.columns_per_tap && inside)) {  // every sw-th column
-            s.image += first * s.column_stride;
-            s.column_stride *= w.stride;
-            s.columns = s.interior_hi = outputs;
-            s.interior_lo = 0;
-            for (std::int64_t i = 0; i < outputs; ++i) columns[i] = static_cast<std::int32_t>(i);
+    // Products with the padding are left out; where they count, or where the channels don't follow one another closely,
+    // the same band is summed from padded copies.
+    void in_place(const ConvArgs& a, std::int64_t n, const DenseBand& where, const Blocks& w, int worker) const noexcept {
+        const std::int64_t channel = a.src.stride[1];
+        const bool possible = main_.g.flat ? dense_lists_reach(desc, channel)
+                                           : w.finite && a.padding_value == 0 && channel == desc.in_pixels();
+        if (possible) return sweep(main_, a, n, where, nullptr, w, 0, 1);
+        const DenseGeometry& g = copied_->g;
+        if (main_.g.flat) {  // a band of pixels that the rows of a panel don't know: all of it, by the worker of the first
+            for (std::int64_t band = 0; where.w0 == 0 && band < g.bands; ++band) own_band(*copied_, a, n, g.band(band), w, worker);
             return;
         }
-        const std::int64_t step = g_.columns_per_tap ? w.stride : 1;
-        s.columns = g_.columns_per_tap ? outputs : (outputs - 1) * w.stride + (w.kernel - 1) * w.dilation + 1;
-        s.interior_lo = step == 1 ? std::clamp<std::int64_t>(-first, 0, s.columns) : 0;
-        s.interior_hi = step == 1 ? std::clamp<std::int64_t>(w.in - first, s.interior_lo, s.columns) : 0;
-        const auto border = [&](std::int64_t i) {
-            columns[i] = static_cast<std::int32_t>(map_index(w.mode, first + i * step, w.in));
-        };
-        for (std::int64_t i = 0; i < s.interior_lo; ++i) border(i);
-        for (std::int64_t i = s.interior_lo; i < s.interior_hi; ++i) columns[i] = static_cast<std::int32_t>(first + i);
-        for (std::int64_t i = s.interior_hi; i < s.columns; ++i) border(i);
-    }
-
-    // Weight blocks [begin, end) against part `part` of `parts` of a band.
-    void sweep(const ConvArgs& a, std::int64_t n, std::int64_t group, const DenseBand& where, const T* x, std::int64_t begin,
-               std::int64_t end, std::int64_t part, std::int64_t parts) const noexcept {
-        std::ptrdiff_t image_offsets[dense_block];
-        DenseSweep<T> s;
-        s.sum = sum_;
-        s.rows = 1;
-        s.x_row_stride = g_.output_row_stride;
-        s.pixel_row = g_.ow;
-        s.pixel = (where.d * g_.oh + where.h0) * g_.ow + where.w0;
-        s.slack = true;
-        s.x_ahead = 0;
-        std::int64_t from, to;  // of the part, in rows (strip) or pixels
-        if (config_.source == DenseSource::strip) {
-            from = where.rows() * part / parts;
-            to = where.rows() * (part + 1) / parts;
-            s.rows = to - from;
-            s.row_pixels = where.columns();
-            s.x = x + from * s.x_row_stride;
-            s.pixel += from * g_.ow;
-        } else {
-            const std::int64_t pixels = where.rows() * where.columns();
-            const std::int64_t unit = std::max<std::int64_t>(kernel_.pixels, 1), units = ceil_div(pixels, unit);
-            from = units * part / parts * unit;
-            to = std::min(units * (part + 1) / parts * unit, pixels);
-            s.row_pixels = to - from;
-            s.pixel += from;
-            s.x = x + from;
-            if (config_.source == DenseSource::image) {
-                for (std::int64_t e = 0; e < std::min(sum_.entries, desc.icg()); ++e) image_offsets[e] = e * a.src.stride[1];
-                s.sum.offset = image_offsets;
-                s.sum.group_stride = sum_.entries * a.src.stride[1];
-                s.x = a.src.at<T>(n, group * desc.icg()) + s.pixel;
-                s.slack = s.pixel + s.row_pixels + g_.lanes <= g_.ow;
-                s.x_ahead = kernel_.pixels;
+        DenseBand part = where;
+        for (part.h0 = where.h0; part.h0 < where.h1; part.h0 = part.h1) {
+            part.h1 = std::min(part.h0 + g.band_rows, where.h1);
+            for (part.w0 = 0; part.w0 < g.ow; part.w0 = part.w1) {
+                part.w1 = std::min(part.w0 + g.band_columns, g.ow);
+                own_band(*copied_, a, n, part, w, worker);
             }
         }
-        if (from >= to) return;
-        s.weights = static_cast<const T*>(a.packed) + group * g_.group_weights;
-        s.oc_first = group * desc.ocg();
-        s.oc = desc.ocg();
-        s.block_begin = begin;
-        s.block_end = end;
-        s.store.dst = a.dst.at<T>(n);
-        s.store.channel_stride = a.dst.stride[1];
-        s.store.pixel_stride = a.dst.stride[4];
-        s.store.oh = desc.h().out;
-        s.store.ow = desc.w().out;
-        s.store.epilogue = epilogue_args<T>(desc, a);
-        if (a.residual.data) s.store.epilogue.residual += n * a.residual.stride[0];
+    }
+
+    // Weight blocks against part `part` of `parts` of a band: rows of a strip, pixels of a panel.
+    void sweep(const Source<T>& source, const ConvArgs& a, std::int64_t n, const DenseBand& where, const T* x, const Blocks& w,
+               std::int64_t part, std::int64_t parts) const noexcept {
+        const DenseGeometry& g = source.g;
+        DenseSweep<T> s;
+        s.sums = source.lists.sums(where.d, where.h0);
+        s.terms = g.terms;
+        s.rows = where.rows();
+        s.row_pixels = where.columns();
+        s.pixel_row = g.ow;
+        s.pixel = (where.d * g.oh + where.h0) * g.ow + where.w0;
+        s.x = x;
+        s.x_step = 1;
+        s.x_row_stride = g.output_row_stride;
+        s.slack = true;
+        s.far = false;
+        if (source.config.source == DenseSource::strip) {
+            const std::int64_t from = s.rows * part / parts;
+            s.rows = s.rows * (part + 1) / parts - from;
+            s.x += from * s.x_row_stride;
+            s.pixel += from * g.ow;
+        } else if (source.config.source == DenseSource::panel) {
+            const std::int64_t pixels = s.rows * s.row_pixels, unit = kernel_.pixels, units = ceil_div(pixels, unit);
+            const std::int64_t from = units * part / parts * unit;
+            s.rows = 1;
+            s.row_pixels = std::min(units * (part + 1) / parts * unit, pixels) - from;
+            s.pixel += from;
+            s.x += from;
+        }
+        if (s.rows <= 0 || s.row_pixels <= 0) return;
+        set_weights(s, w);
+        set_store(s.store, a, n);
+        if (source.config.source != DenseSource::image) return kernel_.sweep(s);
+        sweep_image(s, a, n, where, w.group);
+    }
+
+    void sweep_image(DenseSweep<T>& s, const ConvArgs& a, std::int64_t n, const DenseBand& where, std::int64_t group) const noexcept {
+        const DenseGeometry& g = main_.g;
+        const Axis &d = desc.d(), &h = desc.h(), &w = desc.w();
+        s.x = a.src.at<T>(n, group * desc.icg());
+        if (g.flat) {
+            s.slack = s.pixel + s.row_pixels + g.lanes <= g.ow;
+            s.far = true;
+            s.x += s.pixel;
+        } else {
+            s.x_step = static_cast<int>(w.stride);
+            s.x_row_stride = h.stride * w.in;
+            s.x += ((where.d * d.stride - d.pad_begin) * h.in + where.h0 * h.stride - h.pad_begin) * w.in + where.w0 * w.stride - w.pad_begin;
+        }
+        if (a.src.stride[1] == desc.in_pixels()) return kernel_.sweep(s);
+        // Plain products only: the one list, for another distance between channels.
+        DenseTerm term[dense_block];
+        DenseSum sum = s.sums.sums[0];
+        DenseTerms* const lists[] = {&sum.full, &sum.last};
+        for (int i = 0; i < std::max(sum.full.all, sum.last.all); ++i) term[i] = {static_cast<std::int32_t>(i * a.src.stride[1]), i};
+        for (DenseTerms* list : lists) list->term = term;
+        sum.x_group = sum.w_group * a.src.stride[1];
+        s.sums.sums = &sum;
         kernel_.sweep(s);
     }
 
-    std::size_t row_table_bytes() const { return lines(static_cast<std::size_t>(g_.segment_rows) * 8); }
-    std::size_t column_table_bytes() const { return lines(static_cast<std::size_t>(g_.strip_columns) * 4); }
-    // What one band of X takes; vectors may read behind its end.
-    std::size_t band_bytes() const {
-        if (config_.source == DenseSource::image) return 0;
-        const std::int64_t n = config_.source == DenseSource::strip ? g_.strip_elements() : g_.panel_elements();
-        return lines(static_cast<std::size_t>(n + 4 * g_.lanes) * sizeof(T));
+    void set_weights(DenseSweep<T>& s, const Blocks& w) const noexcept {
+        const std::int64_t skipped = w.first * main_.g.block;
+        s.weights = w.data;
+        s.oc_first = w.group * desc.ocg() + skipped;
+        s.oc = desc.ocg() - skipped;
+        s.block_begin = w.begin - w.first;
+        s.block_end = w.end - w.first;
     }
-    bool has_feeding_strip() const { return config_.source == DenseSource::panel && !g_.strip_is_panel; }
-    std::size_t feeding_bytes() const {
-        return has_feeding_strip() ? lines(static_cast<std::size_t>(g_.strip_elements() + 4 * g_.lanes) * sizeof(T)) : 0;
+
+    void set_store(DenseStore<T>& s, const ConvArgs& a, std::int64_t n) const noexcept {
+        s.dst = a.dst.at<T>(n);
+        s.channel_stride = a.dst.stride[1];
+        s.pixel_stride = a.dst.stride[4];
+        s.oh = desc.h().out;
+        s.ow = desc.w().out;
+        s.epilogue = epilogue_args<T>(desc, a);
+        if (a.residual.data) s.epilogue.residual += n * a.residual.stride[0];
     }
-    std::size_t shared_bytes() const { return config_.shared ? band_bytes() : 0; }
+
+    std::size_t weight_bytes() const { return lines(static_cast<std::size_t>(desc.g * main_.g.group_weights) * sizeof(T)); }
+    std::size_t flag_bytes() const { return copied_ ? static_cast<std::size_t>(desc.g * main_.g.blocks) : 0; }
+    // One byte for each block of packed weights: whether any of them is not finite.
+    unsigned char* flags(void* packed) const { return static_cast<unsigned char*>(packed) + weight_bytes(); }
+    const unsigned char* flags(const void* packed) const { return static_cast<const unsigned char*>(packed) + weight_bytes(); }
+
+    std::size_t shared_bytes() const {
+        const bool one_band = main_.config.shared || main_.config.late;
+        return one_band ? main_.loading.band_bytes() : 0;
+    }
+    std::size_t block_bytes() const {
+        return main_.config.late ? lines(static_cast<std::size_t>(main_.g.terms * main_.g.block) * sizeof(T)) : 0;
+    }
     std::size_t worker_bytes() const {
-        if (config_.source == DenseSource::image) return 0;
-        return row_table_bytes() + column_table_bytes() + feeding_bytes() + (config_.shared ? 0 : band_bytes());
+        std::size_t bytes = main_.loading.scratch_bytes() + (shared_bytes() ? 0 : main_.loading.band_bytes());
+        if (copied_) bytes = std::max(bytes, copied_->loading.scratch_bytes() + copied_->loading.band_bytes());
+        return block_bytes() + bytes;
     }
     char* worker_memory(const ConvArgs& a, int worker) const {
         return static_cast<char*>(a.workspace) + shared_bytes() + static_cast<std::size_t>(worker) * worker_bytes();
     }
-    T* strip_memory(char* worker) const { return reinterpret_cast<T*>(worker + row_table_bytes() + column_table_bytes()); }
-    T* band_memory(char* worker) const {
-        return reinterpret_cast<T*>(worker + row_table_bytes() + column_table_bytes() + feeding_bytes());
-    }
+    char* scratch_memory(const ConvArgs& a, int worker) const { return worker_memory(a, worker) + block_bytes(); }
 
-    const DenseConfig config_;
     const SweepKernel<T>& kernel_;
     const PackKernels<T>& packing_;
-    const StripKernelsOf<T>& strips_;
-    const DenseGeometry g_;
-    DenseSum sum_;
-    std::vector<std::ptrdiff_t> taps_, offsets_;
+    const Source<T> main_;
+    std::unique_ptr<Source<T>> copied_;  // what replaces the image where padding counts
 };
 
 }  // namespace

@@ -1,6 +1,10 @@
 #include "gemm/geometry.hpp"
 
 #include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+
+#include "gemm/kernel.hpp"
 
 namespace npconv {
 
@@ -18,10 +22,33 @@ constexpr std::int64_t strip_chunk_bytes = 32 << 10;  // strips that only feed a
 
 }  // namespace
 
-bool dense_image_possible(const ConvDesc& d) {
+bool dense_flat(const ConvDesc& d) {
     if (d.taps() != 1 || !d.unit_stride() || d.src_order != Order::nchw) return false;
     for (const Axis& a : d.axis)
         if (a.pad_begin != 0 || a.pad_end != 0) return false;
+    return true;
+}
+
+bool dense_lists_reach(const ConvDesc& d, std::int64_t channel) {
+    return std::abs(channel) <= INT32_MAX / std::min<std::int64_t>(dense_block, std::max<std::int64_t>(d.icg(), 1));
+}
+
+bool dense_image_possible(const ConvDesc& d, bool lanes_are_pixels) {
+    if (d.src_order != Order::nchw || !dense_lists_reach(d, d.in_pixels())) return false;
+    if (dense_flat(d) || lanes_are_pixels) return dense_flat(d);
+    const auto reads_outside = [](const Axis& a) {
+        return a.pad_begin > 0 || (a.out - 1) * a.stride + a.extent() - a.pad_begin > a.in;
+    };
+    for (const Axis& a : d.axis)
+        if (reads_outside(a) && a.mode != PadMode::constant) return false;
+    const Axis& w = d.w();
+    if (w.stride > 2) return false;
+    if (!reads_outside(d.d()) && !reads_outside(d.h()) && !reads_outside(w)) return true;
+    if (d.taps() > dense_block || d.d().kernel > 16 || d.h().kernel > 16) return false;  // kinds of rows are counted in a byte
+    for (std::int64_t k = 0; k < w.kernel; ++k) {
+        const std::int64_t first = k * w.dilation - w.pad_begin, last = first + (w.out - 1) * w.stride;
+        if (first + w.stride < 0 || last - w.stride >= w.in || (first < 0 && last >= w.in)) return false;
+    }
     return true;
 }
 
@@ -33,10 +60,10 @@ DenseGeometry::DenseGeometry(const ConvDesc& desc, const DenseConfig& config, co
     blocks = ceil_div(desc.ocg(), block);
     terms = desc.icg() * desc.taps();
     group_weights = terms * round_up(desc.ocg(), rest);
-    const bool image = config.source == DenseSource::image;
-    od = image ? 1 : d.out;
-    oh = image ? 1 : h.out;
-    ow = image ? desc.out_pixels() : w.out;
+    flat = config.source == DenseSource::image && dense_flat(desc);
+    od = flat ? 1 : d.out;
+    oh = flat ? 1 : h.out;
+    ow = flat ? desc.out_pixels() : w.out;
     band_columns = std::clamp<std::int64_t>(config.band_columns, 1, std::max<std::int64_t>(ow, 1));
     band_rows = band_columns < ow ? 1 : std::clamp<std::int64_t>(config.band_rows, 1, std::max<std::int64_t>(oh, 1));
     row_bands = ceil_div(oh, band_rows);

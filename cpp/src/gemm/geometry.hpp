@@ -10,7 +10,7 @@ namespace npconv {
 
 // Where the kernels read X.
 enum class DenseSource : std::uint8_t {
-    image,  // in place: 1x1, unit strides, no padding
+    image,  // in place
     strip,  // padded polyphase copy of the rows of a band: every tap is a run of neighbours
     panel,  // im2col: [term][pixel] of a band
 };
@@ -23,6 +23,11 @@ struct DenseConfig {
     std::int64_t band_rows = 1, band_columns = 1;  // outputs of one band
     // image only: into how many parts the channels of a band are cut
     std::int64_t split = 1;
+    // image only: outputs of a band where it has to be copied after all (a padding value, weights that are not finite)
+    std::int64_t copy_rows = 1, copy_columns = 64;
+    // Weights of a single call: each block is packed where it is used, into memory that stays near, by the worker that
+    // takes it against all of X.
+    bool late = false;
 };
 
 struct DenseBand {
@@ -36,7 +41,8 @@ struct DenseGeometry {
 
     std::int64_t lanes, block, blocks;     // channels of a weight block, blocks of a group
     std::int64_t terms, group_weights;     // packed elements of one group
-    std::int64_t od, oh, ow;               // outputs; image: one row of all pixels
+    bool flat;                             // image of 1x1: all pixels are one row
+    std::int64_t od, oh, ow;               // outputs; flat: one row of them
     std::int64_t band_rows, band_columns;  // clipped configuration
     std::int64_t row_bands, column_bands, bands;
 
@@ -60,6 +66,13 @@ struct DenseGeometry {
     std::int64_t tap_offset(const ConvDesc&, std::int64_t kd, std::int64_t kh, std::int64_t kw) const;
 };
 
-bool dense_image_possible(const ConvDesc&);  // DenseSource::image
+bool dense_flat(const ConvDesc&);  // 1x1, unit strides, no padding, nchw: rows don't matter
+
+// Whether lists of terms can name every element of a group of channels that lie so far apart.
+bool dense_lists_reach(const ConvDesc&, std::int64_t channel);
+
+// DenseSource::image: rows of pixels in memory, zero padding (any value that a call brings is looked at then), and at
+// most one pixel at each end of a row that meets padding; with lanes = pixels plain products only.
+bool dense_image_possible(const ConvDesc&, bool lanes_are_pixels);
 
 }  // namespace npconv

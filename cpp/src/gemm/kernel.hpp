@@ -1,10 +1,11 @@
 // Dense micro-kernels: sums of products of X with packed weights for a band of output pixels, epilogue and store included.
-// X is whatever an offset table can describe: the image itself, a padded strip or an im2col panel.
+// X is whatever a list of terms can describe: the image itself, a padded strip or an im2col panel.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "isa/per_type.hpp"
 #include "npconv/epilogue.hpp"
 
 namespace npconv {
@@ -14,14 +15,33 @@ namespace npconv {
 constexpr int dense_block = 256;
 constexpr int dense_level2 = 256;
 
-// Where the terms of one output lie in X: groups of `entries` offsets (the last group has `last`), the groups
-// `group_stride` apart. A group longer than dense_block is summed in several blocks.
-struct DenseSum {
-    const std::ptrdiff_t* offset;
-    std::int64_t entries, groups, last;
-    std::ptrdiff_t group_stride;
+// One product of a sum: where its pixel lies in X, and which row of the packed weights it meets.
+struct DenseTerm {
+    std::int32_t x, w;
+};
 
-    std::int64_t terms() const { return (groups - 1) * entries + last; }
+// The terms of a tile of neighbouring pixels of a row: `all` for every pixel, then `left` for all but the first of the
+// row, `right` for all but the last. The pixels left out lie in the padding: what is zero need not be multiplied.
+struct DenseTerms {
+    const DenseTerm* term = nullptr;
+    std::int32_t all = 0, left = 0, right = 0;
+};
+
+// A sum is `groups` times the same terms (the last time perhaps those of fewer channels), X advancing by x_group and the
+// weights by w_group rows. More than dense_block terms of a group are summed in several blocks.
+struct DenseSum {
+    DenseTerms full, last;
+    std::int64_t groups;
+    std::ptrdiff_t x_group, w_group;
+
+    const DenseTerms& terms(std::int64_t group) const { return group + 1 < groups ? full : last; }
+};
+
+// Which sum a tile takes: sums[kind of its row * edges + (edges > 1 ? left edge + 2 * right edge : 0)].
+struct DenseSums {
+    const DenseSum* sums;
+    const std::uint8_t* row_kind;  // of each row of a sweep; null: all are of kind 0
+    int edges;                     // 1, or 4 where tiles at the ends of rows have sums of their own
 };
 
 // Where results go. dst and residual are those of one image, element [oc = 0, pixel 0]; pixels are counted over D, H, W.
@@ -34,11 +54,13 @@ template <class T> struct DenseStore {
 
 // `rows` rows of `row_pixels` neighbouring outputs each, for output channels [block_begin, block_end) * block.
 template <class T> struct DenseSweep {
-    DenseSum sum;
-    const T* x;  // first pixel of the first row
+    DenseSums sums;
+    std::int64_t terms;  // rows of a block of packed weights
+    const T* x;          // first pixel of the first row
+    int x_step;          // from pixel to pixel: 1, with lanes = channels also 2
     std::int64_t rows, x_row_stride, row_pixels;
     bool slack;                     // vectors may read past the end of a row
-    std::ptrdiff_t x_ahead;         // the next pixels are not in a near cache: fetch those so many elements ahead
+    bool far;                       // the pixels are not in a near cache: fetch them ahead
     std::int64_t pixel, pixel_row;  // index of the first output pixel, and from row to row
     const T* weights;               // of this group, as pack() wrote them
     std::int64_t oc_first, oc;      // first channel and number of channels of this group
@@ -60,52 +82,22 @@ template <class T> struct SweepKernel {
 };
 
 template <class T> struct PackKernels {
-    // Block `b` of [term][width] into dst, zeros behind the last channel.
-    void (*weights)(const DenseWeights<T>&, std::int64_t first, std::int64_t width, T* dst);
+    // Channels [first, first + width) as [term][width] into dst, zeros behind the last channel. Returns whether any weight
+    // is not finite.
+    bool (*weights)(const DenseWeights<T>&, std::int64_t first, std::int64_t width, T* dst);
     // im2col: for each of `channels` strips and each tap, `rows` runs of `width` elements one behind the other.
     void (*expand)(const T* strip, std::int64_t channels, std::int64_t channel_stride, const std::ptrdiff_t* tap,
                    std::int64_t taps, std::int64_t rows, std::int64_t row_stride, std::int64_t width, T* panel,
                    std::int64_t pitch);
 };
 
-// lanes = output channels: weights are vectors, pixels are broadcast
-struct ChannelKernels {
-    SweepKernel<float> f32;
-    SweepKernel<double> f64;
-    template <class T> const SweepKernel<T>& of() const {
-        if constexpr (sizeof(T) == 4)
-            return f32;
-        else
-            return f64;
-    }
-};
-// lanes = pixels: weights are broadcast
-struct PixelKernels {
-    SweepKernel<float> f32;
-    SweepKernel<double> f64;
-    template <class T> const SweepKernel<T>& of() const {
-        if constexpr (sizeof(T) == 4)
-            return f32;
-        else
-            return f64;
-    }
-};
-struct DensePackKernels {
-    PackKernels<float> f32;
-    PackKernels<double> f64;
-    template <class T> const PackKernels<T>& of() const {
-        if constexpr (sizeof(T) == 4)
-            return f32;
-        else
-            return f64;
-    }
-};
-
-#define NPCONV_ISA(isa)                                                                                                          \
-    namespace isa {                                                                                                              \
-    extern const ChannelKernels channel_kernels;                                                                                 \
-    extern const PixelKernels pixel_kernels;                                                                                     \
-    extern const DensePackKernels dense_pack_kernels;                                                                            \
+// channel_kernels: lanes = output channels, weights are vectors, pixels are broadcast.
+// pixel_kernels: lanes = pixels, weights are broadcast.
+#define NPCONV_ISA(isa)                                       \
+    namespace isa {                                           \
+    extern const PerType<SweepKernel> channel_kernels;        \
+    extern const PerType<SweepKernel> pixel_kernels;          \
+    extern const PerType<PackKernels> dense_pack_kernels;     \
     }
 #include "isa/list.inc"
 

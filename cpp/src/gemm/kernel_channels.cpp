@@ -1,9 +1,13 @@
 // Dense sums with lanes = output channels ("K-vector"): acc[PX][KV], KV weight vectors against PX neighbouring pixels
-// broadcast from memory. 14 x 2 with 32 registers, 6 x 2 with 16. Weights stream through once a tile and are fetched
-// ahead by software: without that a deep layer runs at half speed.
-// One core, fastest calls, AVX-512: 3x3 88 to 97 % of the FMA peak (64x56 to 512x7, stride 2 included), deep 1x1 95 to
-// 98 %. AVX2: 3x3 78 to 86 %, 1x1 81 % at 1024x14, but 71 to 78 % on 7x7 maps: rows of 7 make tiles of 4 and 3 pixels,
-// too few to hide the latency of an FMA, and the weights of a deep layer come from L2 for every one of them.
+// broadcast from memory. 14 x 2 with 32 registers, 6 x 2 with 16.
+//
+// A run of up to eight tiles takes the terms in blocks of 256, all tiles one block after the other: its weights (32 KB)
+// come from L2 or beyond once for the whole run, fetched ahead by software (without that a deep layer runs at half
+// speed). The sums of the run wait in L1 (14 KB), pixel by pixel, so that they leave in whole lines of the output
+// whatever the tiles were.
+//
+// Where X is the image itself, tiles at the ends of its rows leave out the products with the padding: 9 % of a 3x3 layer
+// with stride 2 on 14x14 pixels, 18 % with stride 1 on 7x7.
 #include "gemm/kernel.hpp"
 #include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"
@@ -12,120 +16,219 @@ namespace npconv::NPCONV_THIS_ISA {
 namespace {
 
 constexpr int most_pixels = registers == 32 ? 14 : 6;
-constexpr int ahead_bytes = 3072;  // of weights; 1 to 4 KB measure alike
+constexpr int run_pixels = 8 * most_pixels, run_tiles = 16;
 
-template <int A, int B> constexpr int round_up = (A + B - 1) / B * B;
-template <class T> constexpr int tile_pitch = 2 * lanes<T>;
-template <class T> constexpr int tile_rows = round_up<most_pixels, lanes<T>>;
+// One tile's share of one block of terms.
+template <class T> struct Block {
+    const DenseTerm *term, *all, *left, *right;  // [term, all) for every pixel, [all, left) not for the first, ...
+    const T* x;
+    std::ptrdiff_t x_row;  // from a tile's first row to its second
+    const T* w;
+    const char* ahead;  // weights that are needed next
+    std::ptrdiff_t ahead_step;
+    T* sums;
+    bool accumulate;
+};
 
-// PX pixels of one row, or PX / 2 pixels of each of two rows that lie x_row apart.
-template <class T, int PX, int KV, bool TwoRows>
-NPCONV_NOINLINE void tile_sum(const DenseSum& s, const T* x, std::ptrdiff_t x_row, const T* NPCONV_RESTRICT w, T* tile) {
-    constexpr int L = lanes<T>, n = PX * KV * L, first_row = TwoRows ? PX / 2 : PX;
-    BlockCount<T> count;
-    for (std::int64_t g = 0; g < s.groups; ++g, x += s.group_stride) {
-        const std::int64_t entries = g + 1 < s.groups ? s.entries : s.last;
-        const std::ptrdiff_t* offset = s.offset;
-        const std::ptrdiff_t* const end = offset + entries;
-        do {
-            const std::ptrdiff_t* const stop = end - offset > dense_block ? offset + dense_block : end;
-            Vec<T> acc[PX][KV];
-            NPCONV_UNROLL for (int i = 0; i < PX; ++i)
-                NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = set1(T(0));
-            NPCONV_NO_UNROLL for (; offset < stop; ++offset, w += KV * L) {
-                const T* p = x + *offset;
-                const T* q = TwoRows ? p + x_row : p;
-                NPCONV_UNROLL for (int b = 0; b < KV * L * int(sizeof(T)); b += 64)
-                    prefetch(reinterpret_cast<const char*>(w) + ahead_bytes + b);
-                Vec<T> weight[KV];
-                NPCONV_UNROLL for (int v = 0; v < KV; ++v) weight[v] = load(w + v * L);
-                NPCONV_UNROLL for (int i = 0; i < PX; ++i) {
-                    const Vec<T> pixel = set1(i < first_row ? p[i] : q[i - first_row]);
-                    NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = fma(pixel, weight[v], acc[i][v]);
-                }
-            }
-            if (count.blocks == 0) {
-                NPCONV_UNROLL for (int i = 0; i < PX; ++i)
-                    NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(tile + (i * KV + v) * L, acc[i][v]);
-            } else {
-                NPCONV_UNROLL for (int i = 0; i < PX; ++i)
-                    NPCONV_UNROLL for (int v = 0; v < KV; ++v) {
-                        T* t = tile + (i * KV + v) * L;
-                        store(t, add(load(t), acc[i][v]));
-                    }
-            }
-            count.next(tile, n);
-        } while (offset < end);
+// Sums of PX pixels S apart of one row, or of PX / 2 pixels of each of two rows, over a block of terms.
+template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void tile_sum(const Block<T>& b) {
+    constexpr int L = lanes<T>, row = TwoRows ? PX / 2 : PX;
+    Vec<T> acc[PX][KV];
+    NPCONV_UNROLL for (int i = 0; i < PX; ++i)
+        NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = set1(T(0));
+    const DenseTerm* t = b.term;
+    const T *const x = b.x, *const weights = b.w;
+    const std::ptrdiff_t x_row = b.x_row, step = b.ahead_step;
+    const char* ahead = b.ahead;
+    // The three loops differ in the pixels of a row that they leave out, at its beginning and at its end.
+#define NPCONV_TERMS(END, FIRST, LAST)                                                                              \
+    NPCONV_NO_UNROLL for (const DenseTerm* const end = END; t < end; ++t) {                                         \
+        const T *p = x + t->x, *q = TwoRows ? p + x_row : p, *w = weights + std::int64_t(t->w) * (KV * L);          \
+        prefetch_l2(ahead);                                                                                         \
+        prefetch_l2(ahead + 64);                                                                                    \
+        ahead += step;                                                                                              \
+        Vec<T> weight[KV];                                                                                          \
+        NPCONV_UNROLL for (int v = 0; v < KV; ++v) weight[v] = load(w + v * L);                                     \
+        NPCONV_UNROLL for (int i = 0; i < PX; ++i) {                                                                \
+            if (i % row < FIRST || i % row >= row - LAST) continue;                                                 \
+            const Vec<T> pixel = set1(i < row ? p[i * S] : q[(i - row) * S]);                                       \
+            NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = fma(pixel, weight[v], acc[i][v]);                \
+        }                                                                                                           \
     }
-    count.finish(tile, n);
+    NPCONV_TERMS(b.all, 0, 0)
+    NPCONV_TERMS(b.left, 1, 0)
+    NPCONV_TERMS(b.right, 0, 1)
+#undef NPCONV_TERMS
+    T* const sums = b.sums;
+    if (b.accumulate) {
+        NPCONV_UNROLL for (int i = 0; i < PX; ++i)
+            NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = add(load(sums + (i * KV + v) * L), acc[i][v]);
+    }
+    NPCONV_UNROLL for (int i = 0; i < PX; ++i)
+        NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(sums + (i * KV + v) * L, acc[i][v]);
 }
 
-template <class T, int KV, bool TwoRows, int PX = most_pixels>
-NPCONV_INLINE void run_tile(int pixels, const DenseSum& s, const T* x, std::ptrdiff_t x_row, const T* w, T* tile) {
-    if (pixels == PX) return tile_sum<T, PX, KV, TwoRows>(s, x, x_row, w, tile);
-    if constexpr (PX > (TwoRows ? 2 : 1)) run_tile<T, KV, TwoRows, PX - (TwoRows ? 2 : 1)>(pixels, s, x, x_row, w, tile);
+template <class T, int KV, int S, bool TwoRows, int PX = most_pixels> NPCONV_INLINE void any_tile(int pixels, const Block<T>& b) {
+    if (pixels == PX) return tile_sum<T, PX, KV, S, TwoRows>(b);
+    if constexpr (PX > (TwoRows ? 2 : 1)) any_tile<T, KV, S, TwoRows, PX - (TwoRows ? 2 : 1)>(pixels, b);
 }
 
-template <class T, int KV>
-NPCONV_INLINE void tile_to_memory(const DenseSweep<T>& a, int pixels, const T* x, bool two_rows, const T* w,
-                                  std::int64_t oc, std::int64_t channels, std::int64_t pixel) {
-    constexpr int L = lanes<T>;
-    alignas(64) T tile[2 * tile_rows<T> * tile_pitch<T>];
-    if (a.store.pixel_stride == 1) {
-        T* dst = a.store.dst + oc * a.store.channel_stride + pixel;
-        for (int i = 0; i < channels; ++i, dst += a.store.channel_stride) {
-            prefetch_write(dst);
-            prefetch_write(dst + pixels - 1);
+template <class T> struct Tile {
+    const DenseSum* sum;
+    const T* x;
+    int pixels;
+    bool two_rows;
+};
+
+// Tiles whose pixels follow one another in the output.
+template <class T> struct Run {
+    Tile<T> tile[run_tiles];
+    int tiles = 0, pixels = 0;
+    std::int64_t pixel = 0;  // index of the first
+
+    NPCONV_INLINE bool takes(int n) const { return tiles < run_tiles && pixels + n <= run_pixels; }
+    NPCONV_INLINE void add(const Tile<T>& t) {
+        tile[tiles++] = t;
+        pixels += t.pixels;
+    }
+};
+
+// Walks over the rows of a sweep, run by run.
+template <class T> class Runs {
+public:
+    NPCONV_INLINE explicit Runs(const DenseSweep<T>& a)
+        : a_(a), whole_rows_(a.row_pixels == a.pixel_row), tiles_(tiles_of(a.row_pixels, most_pixels)),
+          pairs_(whole_rows_ && 2 * a.row_pixels <= most_pixels && a.row_pixels > most_pixels / 4) {}
+
+    NPCONV_INLINE bool next(Run<T>& run) {
+        run.tiles = run.pixels = 0;
+        run.pixel = a_.pixel + row_ * a_.pixel_row + tile_begin(a_.row_pixels, tiles_, tile_);
+        while (row_ < a_.rows) {
+            const bool two = pairs_ && row_ + 1 < a_.rows && kind(row_) == kind(row_ + 1);
+            const std::int64_t begin = tile_begin(a_.row_pixels, tiles_, tile_), end = tile_begin(a_.row_pixels, tiles_, tile_ + 1);
+            const int n = int(two ? 2 * a_.row_pixels : end - begin);
+            if (!run.takes(n)) break;
+            const int edge = a_.sums.edges > 1 ? (tile_ == 0) + 2 * (tile_ + 1 == tiles_) : 0;
+            run.add({a_.sums.sums + kind(row_) * a_.sums.edges + edge, a_.x + row_ * a_.x_row_stride + begin * a_.x_step, n, two});
+            if (++tile_ < tiles_) continue;
+            tile_ = 0;
+            row_ += two ? 2 : 1;
+            if (!whole_rows_) break;
+        }
+        return run.tiles > 0;
+    }
+
+private:
+    NPCONV_INLINE int kind(std::int64_t row) const { return a_.sums.row_kind ? a_.sums.row_kind[row] : 0; }
+
+    const DenseSweep<T>& a_;
+    const bool whole_rows_;
+    const std::int64_t tiles_;  // of a row
+    const bool pairs_;          // two rows make one tile: only whole rows are one run of output pixels
+    std::int64_t row_ = 0, tile_ = 0;
+};
+
+// The output lines of a tile are fetched for writing while its last block is summed.
+template <class T>
+NPCONV_INLINE void fetch_output(const DenseStore<T>& s, std::int64_t oc, std::int64_t channels, std::int64_t pixel, int n) {
+    if (s.pixel_stride != 1) return;
+    T* dst = s.dst + oc * s.channel_stride + pixel;
+    for (std::int64_t i = 0; i < channels; ++i, dst += s.channel_stride) {
+        prefetch_write(dst);
+        prefetch_write(dst + n - 1);
+    }
+}
+
+// The terms [from, from + dense_block) of a group that a tile takes; returns how many.
+template <class T> NPCONV_INLINE std::int64_t cut_block(Block<T>& b, const DenseTerms& terms, std::int64_t from) {
+    const std::int64_t left = terms.all - from;
+    b.term = terms.term + (left > 0 ? from : terms.all);
+    b.all = b.left = b.right = terms.term + (left > dense_block ? from + dense_block : terms.all);
+    if (left <= dense_block) {
+        b.left += terms.left;
+        b.right = b.left + terms.right;
+    }
+    return b.right - b.term;
+}
+
+// Brings the weights of the next block into L2, evenly over the tiles of this one: each line of a large layer comes from
+// L3 or from memory, and fetching them in one tile's time (as the caches would by themselves) took a third of all time.
+template <class T> struct Ahead {
+    const char* from;
+    std::int64_t bytes, step;  // of the next block; per term
+
+    NPCONV_INLINE Ahead(const Run<T>& run, std::int64_t group, const T* next, std::int64_t rows, int pitch)
+        : from(reinterpret_cast<const char*>(next)), bytes((rows < dense_block ? rows : dense_block) * pitch * std::int64_t(sizeof(T))) {
+        std::int64_t terms = 0;
+        for (int i = 0; i < run.tiles; ++i) {
+            const DenseTerms& t = run.tile[i].sum->terms(group);
+            terms += t.all + t.left + t.right;
+        }
+        step = (bytes + 64 * terms) / (64 * terms + 1) * 64;
+    }
+    NPCONV_INLINE void take(Block<T>& b, std::int64_t terms) {
+        b.ahead = from;
+        b.ahead_step = bytes > 0 ? step : 0;
+        from += terms * step;
+        bytes -= terms * step;
+    }
+};
+
+template <class T, int KV, int S>
+NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T* w, std::int64_t oc, std::int64_t channels) {
+    constexpr int pitch = KV * lanes<T>;
+    alignas(64) T sums[(2 * run_pixels + lanes<T>) * pitch];
+    BlockCount<T> count;
+    Block<T> block;
+    block.w = w;
+    block.x_row = a.x_row_stride;
+    const DenseSum& any = *run.tile[0].sum;  // the number of groups and what lies between them is common to all
+    for (std::int64_t g = 0; g < any.groups; ++g, block.w += any.w_group * pitch) {
+        for (std::int64_t from = 0; from == 0 || from < any.terms(g).all; from += dense_block) {
+            const bool last = g + 1 == any.groups && from + dense_block >= any.terms(g).all;
+            Ahead<T> ahead(run, g, block.w + (from + dense_block < any.w_group ? from + dense_block : any.w_group) * pitch, any.w_group, pitch);
+            block.accumulate = count.blocks > 0;
+            block.sums = sums;
+            std::int64_t pixel = run.pixel;
+            for (int i = 0; i < run.tiles; ++i) {
+                const Tile<T>& tile = run.tile[i];
+                if (last) fetch_output(a.store, oc, channels, pixel, tile.pixels);
+                ahead.take(block, cut_block(block, tile.sum->terms(g), from));
+                block.x = tile.x + g * any.x_group;
+                if (tile.two_rows)
+                    any_tile<T, KV, S, true>(tile.pixels, block);
+                else
+                    any_tile<T, KV, S, false>(tile.pixels, block);
+                block.sums += tile.pixels * pitch;
+                pixel += tile.pixels;
+            }
+            count.next(sums, run.pixels * pitch);
         }
     }
-    if (two_rows)
-        run_tile<T, KV, true>(pixels, a.sum, x, a.x_row_stride, w, tile);
-    else
-        run_tile<T, KV, false>(pixels, a.sum, x, 0, w, tile);
-    if (a.store.pixel_stride == 1) {
-        alignas(64) T turned[tile_rows<T> * tile_pitch<T>];
-        transpose_tile(tile, KV * L, pixels, KV * L, turned, tile_rows<T>);
-        store_tile<T, false>(a.store, turned, tile_rows<T>, int(channels), pixels, oc, pixel);
-    } else {
-        store_tile<T, true>(a.store, tile, KV * L, pixels, channels, oc, pixel);
-    }
+    count.finish(sums, run.pixels * pitch);
+    store_run<T, KV>(a.store, sums, run.pixels, oc, channels, run.pixel);
 }
 
-template <class T>
-NPCONV_NOINLINE void any_tile(const DenseSweep<T>& a, int pixels, const T* x, bool two_rows, const T* w, std::int64_t oc,
-                              std::int64_t channels, std::int64_t pixel) {
-    if (channels > lanes<T>)
-        tile_to_memory<T, 2>(a, pixels, x, two_rows, w, oc, channels, pixel);
-    else
-        tile_to_memory<T, 1>(a, pixels, x, two_rows, w, oc, channels, pixel);
-}
-
-// Weights outside, tiles inside: one block of weights stays in L2 (often L1) while it meets every pixel of the band.
+// Weights outside, pixels inside: one block of weights stays in L2 (often L1) while it meets every pixel of the band.
 template <class T> void sweep(const DenseSweep<T>& a) {
     constexpr int block = 2 * lanes<T>;
-    const std::int64_t terms = a.sum.terms();
-    const bool whole_rows = a.row_pixels == a.pixel_row;  // only then a tile of two rows is one run of output pixels
     for (std::int64_t b = a.block_begin; b < a.block_end; ++b) {
-        const T* w = a.weights + b * block * terms;
+        const T* w = a.weights + b * block * a.terms;
         const std::int64_t left = a.oc - b * block, channels = left < block ? left : block, oc = a.oc_first + b * block;
-        std::int64_t r = 0;
-        if (whole_rows && 2 * a.row_pixels <= most_pixels && a.row_pixels > most_pixels / 4)
-            for (; r + 1 < a.rows; r += 2)
-                any_tile(a, int(2 * a.row_pixels), a.x + r * a.x_row_stride, true, w, oc, channels,
-                         a.pixel + r * a.pixel_row);
-        const std::int64_t tiles = tiles_of(a.row_pixels, most_pixels);
-        for (; r < a.rows; ++r)
-            for (std::int64_t i = 0; i < tiles; ++i) {
-                const std::int64_t begin = tile_begin(a.row_pixels, tiles, i), end = tile_begin(a.row_pixels, tiles, i + 1);
-                any_tile(a, int(end - begin), a.x + r * a.x_row_stride + begin, false, w, oc, channels,
-                         a.pixel + r * a.pixel_row + begin);
-            }
+        Runs<T> runs(a);
+        Run<T> run;
+        while (runs.next(run)) {
+            if (channels > lanes<T>)
+                a.x_step == 2 ? run_sums<T, 2, 2>(a, run, w, oc, channels) : run_sums<T, 2, 1>(a, run, w, oc, channels);
+            else
+                a.x_step == 2 ? run_sums<T, 1, 2>(a, run, w, oc, channels) : run_sums<T, 1, 1>(a, run, w, oc, channels);
+        }
     }
 }
 
 }  // namespace
 
-extern const ChannelKernels channel_kernels = {{2 * lanes<float>, lanes<float>, most_pixels, sweep<float>},
-                                               {2 * lanes<double>, lanes<double>, most_pixels, sweep<double>}};
+extern const PerType<SweepKernel> channel_kernels = {{2 * lanes<float>, lanes<float>, most_pixels, sweep<float>},
+                                                     {2 * lanes<double>, lanes<double>, most_pixels, sweep<double>}};
 
 }  // namespace npconv::NPCONV_THIS_ISA

@@ -8,8 +8,9 @@ namespace {
 // `terms` neighbouring terms of up to lanes channels, dense in memory over the terms: lanes x lanes transposes.
 template <class T>
 NPCONV_INLINE void pack_transposed(const T* src, std::int64_t oc_stride, std::int64_t channels, std::int64_t columns,
-                                   std::int64_t terms, T* dst, std::int64_t width) {
+                                   std::int64_t terms, T* dst, std::int64_t width, Vec<T>& check) {
     constexpr int L = lanes<T>;
+    const Vec<T> zero = set1(T(0));
     for (std::int64_t t = 0; t < terms; t += L) {
         const std::int64_t m = terms - t;
         Vec<T> r[L];
@@ -18,6 +19,7 @@ NPCONV_INLINE void pack_transposed(const T* src, std::int64_t oc_stride, std::in
         transpose(r);
         NPCONV_UNROLL for (int k = 0; k < L; ++k) {
             if (k >= m) continue;
+            check = fma(zero, r[k], check);
             if (columns == L) store(dst + (t + k) * width, r[k]); else store_partial(dst + (t + k) * width, r[k], columns);
         }
     }
@@ -25,25 +27,33 @@ NPCONV_INLINE void pack_transposed(const T* src, std::int64_t oc_stride, std::in
 
 // Dense over channels: one vector a term. Anything else: element by element.
 template <class T>
-NPCONV_INLINE void pack_term(const T* src, std::int64_t oc_stride, std::int64_t channels, std::int64_t columns, T* dst) {
-    if (oc_stride == 1) return store_partial(dst, load_partial(src, channels), columns);
-    std::int64_t c = 0;
-    for (; c < channels; ++c) dst[c] = src[c * oc_stride];
-    for (; c < columns; ++c) dst[c] = T(0);
+NPCONV_INLINE void pack_term(const T* src, std::int64_t oc_stride, std::int64_t channels, std::int64_t columns, T* dst,
+                             Vec<T>& check) {
+    Vec<T> r;
+    if (oc_stride == 1) {
+        r = load_partial(src, channels);
+    } else {
+        T column[lanes<T>] = {};
+        for (std::int64_t c = 0; c < channels; ++c) column[c] = src[c * oc_stride];
+        r = load(column);
+    }
+    check = fma(set1(T(0)), r, check);
+    store_partial(dst, r, columns);
 }
 
-template <class T> void weights(const DenseWeights<T>& w, std::int64_t first, std::int64_t width, T* dst) {
+template <class T> bool weights(const DenseWeights<T>& w, std::int64_t first, std::int64_t width, T* dst) {
     constexpr int L = lanes<T>;
     const std::int64_t terms = w.size[0] * w.size[1] * w.size[2] * w.size[3];
     const bool dense = w.stride[3] == 1 && w.stride[2] == w.size[3] && w.stride[1] == w.size[2] * w.size[3] &&
                        w.stride[0] == w.size[1] * w.size[2] * w.size[3];
+    Vec<T> check = set1(T(0));  // NaN as soon as something isn't finite
     for (std::int64_t c = 0; c < width; c += L) {
         const std::int64_t columns = width - c < L ? width - c : L, left = w.oc - first - c;
         const std::int64_t channels = left < 0 ? 0 : left < columns ? left : columns;
         const T* src = w.data + (first + c) * w.oc_stride;
         T* d = dst + c;
         if (dense) {
-            pack_transposed(src, w.oc_stride, channels, columns, terms, d, width);
+            pack_transposed(src, w.oc_stride, channels, columns, terms, d, width, check);
             continue;
         }
         for (std::int64_t i = 0; i < w.size[0]; ++i)
@@ -51,8 +61,9 @@ template <class T> void weights(const DenseWeights<T>& w, std::int64_t first, st
                 for (std::int64_t y = 0; y < w.size[2]; ++y)
                     for (std::int64_t x = 0; x < w.size[3]; ++x, d += width)
                         pack_term(src + i * w.stride[0] + z * w.stride[1] + y * w.stride[2] + x * w.stride[3], w.oc_stride,
-                                  channels, columns, d);
+                                  channels, columns, d, check);
     }
+    return any_nonfinite(check);
 }
 
 // Narrow rows (below one vector) are copied with one partial vector each; the panel is written once and in order.
@@ -74,6 +85,6 @@ void expand(const T* strip, std::int64_t channels, std::int64_t channel_stride, 
 
 }  // namespace
 
-extern const DensePackKernels dense_pack_kernels = {{weights<float>, expand<float>}, {weights<double>, expand<double>}};
+extern const PerType<PackKernels> dense_pack_kernels = {{weights<float>, expand<float>}, {weights<double>, expand<double>}};
 
 }  // namespace npconv::NPCONV_THIS_ISA

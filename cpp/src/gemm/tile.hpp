@@ -130,6 +130,55 @@ NPCONV_INLINE void store_tile(const DenseStore<T>& s, const T* tile, int pitch, 
     }
 }
 
+// Whether rows of pixels of neighbouring channels can be aligned together.
+template <class T> NPCONV_INLINE bool rows_align(const DenseStore<T>& s) {
+    return s.pixel_stride == 1 && s.channel_stride % lanes<T> == 0;
+}
+
+// Transposes lanes x lanes sums at a time on their way to rows of pixels; whole vectors are aligned where all rows can be.
+template <class T, int KV>
+NPCONV_INLINE void store_run_planar(const DenseStore<T>& s, const T* sums, std::int64_t pixels, std::int64_t oc,
+                                    std::int64_t channels, std::int64_t pixel) {
+    constexpr int L = lanes<T>;
+    const Simple<T> simple(s.epilogue);
+    T* dst = s.dst + oc * s.channel_stride + pixel;
+    const std::int64_t lead = rows_align(s) ? unaligned(dst) : 0;
+    NPCONV_UNROLL for (int v = 0; v < KV; ++v, dst += L * s.channel_stride) {
+        const std::int64_t rows = channels - v * L < L ? channels - v * L : L;
+        const Vec<T> scale = channels_scale(s.epilogue, oc + v * L, rows), bias = channels_bias(s.epilogue, oc + v * L, rows);
+        for (std::int64_t p = 0, n; p < pixels; p += n) {
+            n = p == 0 && lead ? lead : L;
+            if (n > pixels - p) n = pixels - p;
+            Vec<T> r[L];
+            NPCONV_UNROLL for (int i = 0; i < L; ++i) r[i] = simple(load(sums + (p + i) * (KV * L) + v * L), scale, bias);
+            transpose(r);
+            T* out = dst + p;
+            if (n == L && rows == L) {
+                NPCONV_UNROLL for (int i = 0; i < L; ++i, out += s.channel_stride) store(out, r[i]);
+            } else {
+                NPCONV_UNROLL for (int i = 0; i < L; ++i, out += s.channel_stride)
+                    if (i < rows) store_partial(out, r[i], n);
+            }
+        }
+    }
+}
+
+// Sums [pixel][KV vectors of channels] of neighbouring output pixels. A vector's worth of pixels behind the last may be
+// read, but is not stored.
+template <class T, int KV>
+NPCONV_NOINLINE void store_run(const DenseStore<T>& s, const T* sums, std::int64_t pixels, std::int64_t oc, std::int64_t channels,
+                               std::int64_t pixel) {
+    constexpr int pitch = KV * lanes<T>;
+    if (s.pixel_stride != 1) return store_tile<T, true>(s, sums, pitch, int(pixels), channels, oc, pixel);
+    if (is_simple(s.epilogue)) return store_run_planar<T, KV>(s, sums, pixels, oc, channels, pixel);
+    alignas(64) T turned[pitch * widest_row];
+    for (std::int64_t p = 0; p < pixels; p += widest_row) {
+        const std::int64_t n = pixels - p < widest_row ? pixels - p : widest_row;
+        transpose_tile(sums + p * pitch, pitch, int(n), pitch, turned, widest_row);
+        store_tile<T, false>(s, turned, widest_row, int(channels), n, oc, pixel + p);
+    }
+}
+
 // How many tiles of at most `most` a run of n is cut into, and where tile i of `tiles` begins: sizes differ by one.
 NPCONV_INLINE std::int64_t tiles_of(std::int64_t n, std::int64_t most) { return (n + most - 1) / most; }
 NPCONV_INLINE std::int64_t tile_begin(std::int64_t n, std::int64_t tiles, std::int64_t i) { return n * i / tiles; }

@@ -46,6 +46,28 @@ NPCONV_INLINE Vec<T> finish(const EpilogueArgs<T>& e, Vec<T> acc, Vec<T> scale, 
     return v;
 }
 
+// An activation that is a clamp, or none: without branches, the same bits as activate().
+NPCONV_INLINE bool is_clamp(Activation a) { return a == Activation::none || a == Activation::relu || a == Activation::clip; }
+template <class T> NPCONV_INLINE bool is_simple(const EpilogueArgs<T>& e) {
+    return e.residual_kind == Residual::none && is_clamp(e.activation);
+}
+template <class T> struct Simple {
+    Vec<T> lo, hi;
+    NPCONV_INLINE explicit Simple(const EpilogueArgs<T>& e) {
+        const T inf = T(__builtin_inf());
+        lo = set1(e.activation == Activation::clip ? e.p0 : e.activation == Activation::relu ? T(0) : -inf);
+        hi = set1(e.activation == Activation::clip ? e.p1 : inf);
+    }
+    NPCONV_INLINE Vec<T> clamp(Vec<T> v) const { return min(hi, max(lo, v)); }
+    NPCONV_INLINE Vec<T> operator()(Vec<T> acc, Vec<T> scale, Vec<T> bias) const { return clamp(fma(acc, scale, bias)); }
+};
+
+// How many elements from p on lie before the next whole vector's alignment. Stores across two lines cost twice.
+template <class T> NPCONV_INLINE std::int64_t unaligned(const T* p) {
+    constexpr std::uintptr_t bytes = lanes<T> * sizeof(T);
+    return static_cast<std::int64_t>((bytes - reinterpret_cast<std::uintptr_t>(p) % bytes) % bytes / sizeof(T));
+}
+
 // Scale and bias of one channel, of `n` neighbouring channels; one and zero where absent.
 template <class T> NPCONV_INLINE Vec<T> channel_scale(const EpilogueArgs<T>& e, std::int64_t oc) {
     return set1(e.scale ? e.scale[oc] : T(1));

@@ -21,23 +21,6 @@ NPCONV_INLINE std::int64_t most(std::int64_t a, std::int64_t b) { return a > b ?
 NPCONV_INLINE std::int64_t round_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b * b; }
 NPCONV_INLINE std::int64_t extent(std::int64_t k, std::int64_t d) { return (k - 1) * d + 1; }
 
-// No residual and an activation that is a clamp: finish() without branches, the same bits.
-template <class T> NPCONV_INLINE bool is_simple(const EpilogueArgs<T>& e) {
-    return e.residual_kind == Residual::none &&
-           (e.activation == Activation::none || e.activation == Activation::relu || e.activation == Activation::clip);
-}
-template <class T> struct Simple {
-    Vec<T> lo, hi;
-    NPCONV_INLINE explicit Simple(const EpilogueArgs<T>& e) {
-        const T inf = T(__builtin_inf());
-        lo = set1(e.activation == Activation::clip ? e.p0 : e.activation == Activation::relu ? T(0) : -inf);
-        hi = set1(e.activation == Activation::clip ? e.p1 : inf);
-    }
-    NPCONV_INLINE Vec<T> operator()(Vec<T> acc, Vec<T> scale, Vec<T> bias) const {
-        return min(hi, max(lo, fma(acc, scale, bias)));
-    }
-};
-
 // n elements at any stride.
 template <class T> NPCONV_INLINE Vec<T> load_strided(const T* p, std::int64_t stride, std::int64_t n) {
     constexpr int L = lanes<T>;

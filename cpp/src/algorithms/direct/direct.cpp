@@ -10,13 +10,31 @@ namespace npconv {
 namespace {
 
 // tile: 0 lanes are channels, 1 lanes are pixels. shared: see DenseConfig. rows, columns: outputs of a band.
-DenseConfig config(const ConvDesc& d, const Params& p) {
+// split: 0 reads padded strips, n the image itself with the channels of a band cut in n parts. late: see DenseConfig.
+struct DirectParams {
+    int tile, shared, rows, columns, split, late;
+    explicit DirectParams(const Params& p)
+        : tile(p.v[0]), shared(p.v[1]), rows(p.v[2]), columns(p.v[3]), split(p.v[4]), late(p.v[5]) {}
+};
+
+constexpr std::int64_t copy_bytes = 128 << 10;  // of strips that replace the image
+
+Params band_of(const ConvDesc& d, int tile, int shared, std::int64_t bytes);
+
+DenseConfig config(const ConvDesc& d, const Params& params) {
+    const DirectParams p(params);
     DenseConfig c;
-    c.source = DenseSource::strip;
-    c.lanes_are_pixels = p.v[0] == 1;
-    c.shared = p.v[1] == 1;
-    c.band_rows = std::max(p.v[2], 1);
-    c.band_columns = p.v[3] > 0 ? p.v[3] : d.w().out;
+    c.lanes_are_pixels = p.tile == 1;
+    c.shared = p.shared == 1;
+    c.late = p.late == 1;
+    c.band_rows = std::max(p.rows, 1);
+    c.band_columns = p.columns > 0 ? p.columns : d.w().out;
+    if (p.split == 0 || !dense_image_possible(d, c.lanes_are_pixels)) return c;
+    c.source = DenseSource::image;
+    c.split = p.split;
+    const DirectParams copy(band_of(d, 0, 0, copy_bytes));
+    c.copy_rows = copy.rows;
+    c.copy_columns = copy.columns > 0 ? copy.columns : d.w().out;
     return c;
 }
 
@@ -52,22 +70,40 @@ Params band_of(const ConvDesc& d, int tile, int shared, std::int64_t bytes) {
     return Params{{tile, shared, static_cast<int>(rows), columns < d.w().out ? static_cast<int>(columns) : 0, 0, 0}};
 }
 
-std::vector<Params> candidates(const ConvDesc& d, const Isa&, int threads, Rigor rigor) {
+void add_in_place(const ConvDesc& d, const Isa& isa, int threads, const std::vector<std::int64_t>& sizes, std::vector<Params>& found) {
+    const DenseBlocks k = dense_blocks(d, isa, false);
+    const std::int64_t blocks = (d.ocg() + k.block - 1) / k.block;
+    for (std::int64_t kilobytes : sizes)
+        for (std::int64_t split : {1, 2 * threads})
+            if (split == 1 || (threads > 1 && split <= 2 * blocks)) {
+                Params p = band_of(d, 0, 0, kilobytes << 10);
+                p.v[3] = 0;  // rows stay whole
+                p.v[4] = static_cast<int>(std::min(split, blocks));
+                found.push_back(p);
+            }
+    if (d.weights == Weights::fresh) found.push_back(Params{{0, 0, static_cast<int>(d.h().out), 0, 1, 1}});
+}
+
+std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor) {
     std::vector<Params> found;
     const std::vector<std::int64_t> sizes = rigor == Rigor::exhaustive ? std::vector<std::int64_t>{48, 96, 192, 384, 768, 1536}
                                                                        : std::vector<std::int64_t>{96, 256, 640};
     for (int tile = 0; tile < 2; ++tile)
         for (int shared = 0; shared < (threads > 1 ? 2 : 1); ++shared)
-            for (std::int64_t kilobytes : sizes) {
-                const Params p = band_of(d, tile, shared, kilobytes << 10);
-                if (std::find(found.begin(), found.end(), p) == found.end()) found.push_back(p);
+            for (std::int64_t kilobytes : sizes) found.push_back(band_of(d, tile, shared, kilobytes << 10));
+    if (dense_image_possible(d, false)) add_in_place(d, isa, threads, sizes, found);
+    if (d.weights == Weights::fresh && d.mb == 1 && d.d().out == 1)  // one band: each block of weights is packed once
+        for (int tile = 0; tile < 2; ++tile)
+            if (const Params p = band_of(d, tile, 1, 4 << 20); p.v[2] == d.h().out && p.v[3] == 0) {
+                found.push_back(p);
+                found.back().v[5] = 1;
             }
-    return found;
+    return most_promising(found, estimate, d, isa, threads, rigor);
 }
 
 std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p);
 
-const char* const param_names[] = {"tile", "shared", "rows", "columns", nullptr};
+const char* const param_names[] = {"tile", "shared", "rows", "columns", "split", "late"};
 
 }  // namespace
 

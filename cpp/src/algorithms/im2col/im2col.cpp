@@ -1,7 +1,6 @@
 // im2col + GEMM without the column matrix: panels [term][pixel] of a band of outputs are packed straight from the image,
 // and a 1x1 layer with unit strides is read in place.
 #include <algorithm>
-#include <utility>
 
 #include "algorithms/algorithm.hpp"
 #include "gemm/cost.hpp"
@@ -12,18 +11,22 @@ namespace {
 
 // tile: 0 lanes are channels, 1 lanes are pixels. shared: see DenseConfig. band: output pixels of a band.
 // split: parts of the channels of a band (in place only). copy: panels although the image could be read in place.
+// late: see DenseConfig.
 struct Im2colParams {
-    int tile, shared, band, split, copy;
-    explicit Im2colParams(const Params& p) : tile(p.v[0]), shared(p.v[1]), band(p.v[2]), split(p.v[3]), copy(p.v[4]) {}
+    int tile, shared, band, split, copy, late;
+    explicit Im2colParams(const Params& p)
+        : tile(p.v[0]), shared(p.v[1]), band(p.v[2]), split(p.v[3]), copy(p.v[4]), late(p.v[5]) {}
 };
 
 DenseConfig config(const ConvDesc& d, const Params& params) {
     const Im2colParams p(params);
     DenseConfig c;
-    c.source = dense_image_possible(d) && !p.copy ? DenseSource::image : DenseSource::panel;
+    c.source = dense_image_possible(d, true) && !p.copy ? DenseSource::image : DenseSource::panel;
     c.lanes_are_pixels = p.tile == 1;
     c.shared = p.shared == 1;
     c.split = p.split;
+    c.late = p.late == 1;
+    c.copy_columns = d.w().out;
     const std::int64_t ow = c.source == DenseSource::image ? d.out_pixels() : d.w().out, band = std::max(p.band, 1);
     c.band_rows = std::max<std::int64_t>(1, band / ow);
     c.band_columns = std::min<std::int64_t>(band, ow);
@@ -64,9 +67,19 @@ void add_in_place(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor, s
     }
 }
 
+// Packing where the weights are used pays if all of X is one band: each block is packed once.
+void add_late(const ConvDesc& d, bool image, std::vector<Params>& found) {
+    const int all = static_cast<int>(std::min<std::int64_t>(d.out_pixels(), 1 << 20));
+    for (int tile = 0; tile < 2; ++tile) {
+        if (image) found.push_back(Params{{tile, 0, all, 1, 0, 1}});
+        else if (d.mb == 1 && d.d().out == 1 && all * d.icg() * d.taps() * static_cast<std::int64_t>(item_size(d.src)) <= 4 << 20)
+            found.push_back(Params{{tile, 1, all, 1, 0, 1}});
+    }
+}
+
 std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor) {
     std::vector<Params> found;
-    const bool image = dense_image_possible(d);
+    const bool image = dense_image_possible(d, true);
     if (image) add_in_place(d, isa, threads, rigor, found);
     for (int tile = 0; tile < 2; ++tile) {
         const DenseBlocks k = dense_blocks(d, isa, tile == 1);
@@ -75,23 +88,13 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
                                                                      : std::vector<std::int64_t>{192, 640})
                 found.push_back(Params{{tile, shared, band_of(d, kilobytes << 10, k.pixels, false), 1, image, 0}});
     }
-    std::vector<Params> distinct;
-    for (const Params& p : found)
-        if (std::find(distinct.begin(), distinct.end(), p) == distinct.end()) distinct.push_back(p);
-    const std::size_t most = rigor == Rigor::exhaustive ? 60 : 12;
-    if (distinct.size() <= most) return distinct;
-    const Machine machine = builtin_machine(isa);  // not the measured one: candidates depend on their arguments alone
-    std::vector<std::pair<double, std::size_t>> order;
-    for (std::size_t i = 0; i < distinct.size(); ++i) order.emplace_back(estimate(d, isa, distinct[i], threads, machine), i);
-    std::sort(order.begin(), order.end());
-    found.clear();
-    for (std::size_t i = 0; i < most; ++i) found.push_back(distinct[order[i].second]);
-    return found;
+    if (d.weights == Weights::fresh) add_late(d, image, found);
+    return most_promising(found, estimate, d, isa, threads, rigor);
 }
 
 std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p);
 
-const char* const param_names[] = {"tile", "shared", "band", "split", "copy", nullptr};
+const char* const param_names[] = {"tile", "shared", "band", "split", "copy", "late"};
 
 }  // namespace
 

@@ -211,53 +211,37 @@ template <class T> NPCONV_INLINE Vec<T> load_strided(const T* p, std::int64_t st
     return load(buffer);
 }
 
-// An activation that is a clip, or none: scale, bias and two limits. With lanes = channels scale and bias are applied
-// before a transpose, and the vectors go straight on to the stores.
-template <class T> struct Simple {
-    Vec<T> scale, bias, low, high;
-
-    static NPCONV_INLINE bool fits(const WinogradStore<T>& s) {
-        return s.epilogue.activation == Activation::none || s.epilogue.activation == Activation::relu ||
-               s.epilogue.activation == Activation::clip;
-    }
-    explicit NPCONV_INLINE Simple(const WinogradStore<T>& s) {
-        const T infinity = T(__builtin_inf());
-        const bool clip = s.epilogue.activation == Activation::clip;
-        scale = channels_scale(s.epilogue, s.oc, s.channels);
-        bias = channels_bias(s.epilogue, s.oc, s.channels);
-        low = set1(clip ? s.epilogue.p0 : s.epilogue.activation == Activation::relu ? T(0) : -infinity);
-        high = set1(clip ? s.epilogue.p1 : infinity);
-    }
-    NPCONV_INLINE Vec<T> linear(Vec<T> acc) const { return fma(acc, scale, bias); }
-    NPCONV_INLINE Vec<T> limit(Vec<T> v) const { return min(high, max(low, v)); }
-};
-
-// Residual: one that is added before the activation and is dense along columns.
+// A clamp for an activation: scale and bias are applied while lanes = channels, before a transpose. Residual: one that is
+// added before the activation and is dense along columns. Whole vectors are aligned where all channels can be.
 template <class T, bool Residual>
 void planar_simple(const WinogradStore<T>& s, std::int64_t rows, std::int64_t columns) {
     constexpr int L = lanes<T>;
-    const Simple<T> simple(s);
-    for (std::int64_t y = 0; y < rows; ++y)
-        for (std::int64_t x = 0; x < columns; x += L) {
-            const std::int64_t n = columns - x < L ? columns - x : L;
+    const Simple<T> simple(s.epilogue);
+    const Vec<T> scale = channels_scale(s.epilogue, s.oc, s.channels), bias = channels_bias(s.epilogue, s.oc, s.channels);
+    for (std::int64_t y = 0; y < rows; ++y) {
+        const std::int64_t lead = s.channel_stride % L == 0 ? unaligned(s.dst + y * s.row_stride) : 0;
+        for (std::int64_t x = 0, n; x < columns; x += n) {
+            n = x == 0 && lead ? lead : L;
+            if (n > columns - x) n = columns - x;
             Vec<T> r[L];
-            NPCONV_UNROLL for (int i = 0; i < L; ++i) r[i] = simple.linear(load(s.slab + y * s.pitch + (x + i) * L));
+            NPCONV_UNROLL for (int i = 0; i < L; ++i) r[i] = fma(load(s.slab + y * s.pitch + (x + i) * L), scale, bias);
             transpose(r);
             T* d = s.dst + y * s.row_stride + x;
             const T* residual = Residual ? s.residual + y * s.residual_row + x : nullptr;
             if (n == L && s.channels == L) {
                 NPCONV_UNROLL for (int c = 0; c < L; ++c) {
                     if constexpr (Residual) r[c] = add(r[c], load(residual + c * s.residual_channel));
-                    store(d + c * s.channel_stride, simple.limit(r[c]));
+                    store(d + c * s.channel_stride, simple.clamp(r[c]));
                 }
             } else {
                 NPCONV_UNROLL for (int c = 0; c < L; ++c) {
                     if (c >= s.channels) continue;
                     if constexpr (Residual) r[c] = add(r[c], load_partial(residual + c * s.residual_channel, n));
-                    store_partial(d + c * s.channel_stride, simple.limit(r[c]), n);
+                    store_partial(d + c * s.channel_stride, simple.clamp(r[c]), n);
                 }
             }
         }
+    }
 }
 
 template <class T> void planar_general(const WinogradStore<T>& s) {
@@ -286,7 +270,7 @@ template <class T> void planar_general(const WinogradStore<T>& s) {
 
 template <class T> void planar(const WinogradStore<T>& s) {
     const bool residual = s.residual != nullptr;
-    if (!Simple<T>::fits(s) || (residual && (s.epilogue.residual_kind != Residual::before || s.residual_column != 1)))
+    if (!is_clamp(s.epilogue.activation) || (residual && (s.epilogue.residual_kind != Residual::before || s.residual_column != 1)))
         return planar_general(s);
     // Rows without gaps, in the slab and in dst: one long row has fewer ends.
     const bool dense = s.row_stride == s.columns && s.pitch == s.columns * lanes<T> &&
@@ -300,21 +284,22 @@ template <class T> void planar(const WinogradStore<T>& s) {
 
 template <class T> void lanes_simple(const WinogradStore<T>& s) {
     constexpr int L = lanes<T>;
-    const Simple<T> simple(s);
+    const Simple<T> simple(s.epilogue);
+    const Vec<T> scale = channels_scale(s.epilogue, s.oc, s.channels), bias = channels_bias(s.epilogue, s.oc, s.channels);
     for (std::int64_t y = 0; y < s.rows; ++y) {
         const T* from = s.slab + y * s.pitch;
         T* d = s.dst + y * s.row_stride;
         if (s.channels == L)
             for (std::int64_t x = 0; x < s.columns; ++x)
-                store(d + x * s.column_stride, simple.limit(simple.linear(load(from + x * L))));
+                store(d + x * s.column_stride, simple(load(from + x * L), scale, bias));
         else
             for (std::int64_t x = 0; x < s.columns; ++x)
-                store_partial(d + x * s.column_stride, simple.limit(simple.linear(load(from + x * L))), s.channels);
+                store_partial(d + x * s.column_stride, simple(load(from + x * L), scale, bias), s.channels);
     }
 }
 
 template <class T> void lanes_store(const WinogradStore<T>& s) {
-    if (Simple<T>::fits(s) && !s.residual) return lanes_simple(s);
+    if (is_clamp(s.epilogue.activation) && !s.residual) return lanes_simple(s);
     constexpr int L = lanes<T>;
     const Vec<T> scale = channels_scale(s.epilogue, s.oc, s.channels), bias = channels_bias(s.epilogue, s.oc, s.channels);
     for (std::int64_t y = 0; y < s.rows; ++y)

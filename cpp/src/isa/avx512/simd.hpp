@@ -148,6 +148,7 @@ NPCONV_INLINE void transpose(__m512d (&r)[8]) {
 }
 
 NPCONV_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+NPCONV_INLINE void prefetch_l2(const void* p) { __builtin_prefetch(p, 0, 2); }
 NPCONV_INLINE void prefetch_write(const void* p) { __builtin_prefetch(p, 1, 3); }
 
 }  // namespace

@@ -139,6 +139,7 @@ NPCONV_INLINE void transpose(D2 (&r)[2]) {
 }
 
 NPCONV_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+NPCONV_INLINE void prefetch_l2(const void* p) { __builtin_prefetch(p, 0, 2); }
 NPCONV_INLINE void prefetch_write(const void* p) { __builtin_prefetch(p, 1, 3); }
 
 }  // namespace
