@@ -8,18 +8,31 @@
 namespace npconv {
 namespace {
 
-// Calibrated on one core at 1x1, 3x3 and 7x7 layers of 3 to 3072 channels, AVX-512 and AVX2.
-constexpr double tile_seconds = 25e-9, straight_tile_seconds = 12e-9;      // entering and leaving a register tile
-constexpr double vector_seconds = 2.2e-9, straight_vector_seconds = 1e-9;  // epilogue and store of one vector
+// Calibrated on one core at the built-in shapes, AVX-512 and AVX2.
+constexpr double tile_seconds = 9e-9;                                      // entering and leaving a register tile
+constexpr double kept_seconds = 0.5e-9, turned_seconds = 1.9e-9;           // keeping a vector of sums, transposing one
+constexpr double vector_seconds = 1.2e-9, straight_vector_seconds = 0.15e-9;  // epilogue and store of a vector
 constexpr double run_seconds = 5e-9, copy_rate = 20e9;                     // copying image rows into strips
 constexpr double panel_run_seconds = 2e-9, panel_rate = 25e9;              // and strips, which are near, into panels
-constexpr double hidden = 0.2;                                             // of a stream that overlaps with arithmetic is felt
+constexpr double hidden = 0.15;                                            // of a stream that overlaps with arithmetic is felt
 constexpr double barrier_seconds = 1.5e-6;
+constexpr double late_rate = 24e9;                                         // packing weights where they are used
 
 double ceil_div(double a, double b) { return std::ceil(a / b); }
 
-// A tile's inner loop is bound by multiplications, or by their latency where the tile is small.
-double slots(double accumulators) { return std::max(accumulators, 8.0) + 0.5; }
+// A tile's inner loop is bound by multiplications, or by their latency and the loads where the tile is small.
+double slots(double accumulators) { return std::max(accumulators, 7.0) + 0.5; }
+
+// Which part of the products along an axis does not meet padding.
+double inside(const Axis& a) {
+    std::int64_t pairs = 0;
+    for (std::int64_t k = 0; k < a.kernel; ++k) {
+        const std::int64_t at = k * a.dilation - a.pad_begin;  // of the first output
+        const std::int64_t first = at >= 0 ? 0 : (-at + a.stride - 1) / a.stride, end = at >= a.in ? 0 : (a.in - 1 - at) / a.stride + 1;
+        pairs += std::max<std::int64_t>(0, std::min(end, a.out) - first);
+    }
+    return static_cast<double>(pairs) / static_cast<double>(std::max<std::int64_t>(1, a.kernel * a.out));
+}
 
 struct Shape {
     const ConvDesc& d;
@@ -27,19 +40,30 @@ struct Shape {
     const DenseBlocks k;
     const DenseGeometry g;
     const Machine& machine;
-    double item, terms, oc;
+    double item, terms, oc, kept;
     bool strip, straight;
 
     Shape(const ConvDesc& desc, const Isa& isa, const DenseConfig& c, const Machine& m)
         : d(desc), config(c), k(dense_blocks(desc, isa, c.lanes_are_pixels)), g(desc, c, isa, k.block, k.rest), machine(m),
-          item(static_cast<double>(item_size(desc.src))), terms(static_cast<double>(g.terms)),
-          oc(static_cast<double>(desc.ocg())), strip(c.source == DenseSource::strip),
+          item(static_cast<double>(item_size(d.src))), terms(static_cast<double>(g.terms)), oc(static_cast<double>(desc.ocg())),
+          kept(c.source == DenseSource::image ? inside(d.d()) * inside(d.h()) * inside(d.w()) : 1), strip(c.source != DenseSource::panel && !g.flat),
           straight(c.lanes_are_pixels && desc.dst_order == Order::nchw && desc.epilogue.residual == Residual::none) {}
 
     // One band of that many output rows and columns against all channels of a group.
     double sums(double rows, double columns) const;
+    double stores(double runs, double tiles, double tile, double outputs) const;
     double loading(double rows, double columns) const;
 };
+
+// All tiles of a band entered and left, for every block of terms, and their sums stored.
+double Shape::stores(double runs, double tiles, double tile, double outputs) const {
+    const double lanes = static_cast<double>(g.lanes), blocks = std::max(1.0, ceil_div(terms, 256)), vectors = outputs / lanes;
+    const double turned = config.lanes_are_pixels == (d.dst_order == Order::nchw) ? 0 : 1;
+    // What a tile leaves idle while it is stored: nothing overlaps with a sum that is over at once.
+    const double entered = runs * tiles * static_cast<double>(g.blocks) * blocks * (tile_seconds + (tile < 2 ? 3e-9 : 0));
+    const double kept_vectors = config.lanes_are_pixels ? vectors * 2 * (blocks - 1) : vectors * (2 * blocks - 1);
+    return entered + kept_vectors * kept_seconds + vectors * (turned * turned_seconds + (straight ? straight_vector_seconds : vector_seconds));
+}
 
 double Shape::sums(double rows, double columns) const {
     const double lanes = static_cast<double>(g.lanes), outputs = rows * columns * oc;
@@ -53,17 +77,15 @@ double Shape::sums(double rows, double columns) const {
     const double full = std::floor(oc / k.block), rest = oc - full * k.block;
     const double full_slots = slots((config.lanes_are_pixels ? k.block : 2) * tile);
     const double rest_slots = rest > 0 ? slots((config.lanes_are_pixels ? rest : rest > k.rest ? 2 : 1) * tile) : 0;
-    double seconds = runs * tiles * terms * (full * full_slots + rest_slots) * 2 * lanes / machine.fma(d.src);
+    double seconds = runs * tiles * terms * kept * (full * full_slots + rest_slots) * 2 * lanes / machine.fma(d.src);
     const double all = runs * tiles * static_cast<double>(g.blocks);
     // What every tile reads anew comes from L2 if it is beyond L1: a block of weights, or the pixels under a tile.
-    const double tile_bytes = terms * item * (config.lanes_are_pixels ? tile * lanes : static_cast<double>(k.block));
+    const double tile_bytes = std::min(terms, 256.0) * item * (config.lanes_are_pixels ? tile * lanes : static_cast<double>(k.block));
     if (tile_bytes > 0.75 * machine.l1_bytes) {
-        const double from_l2 = all * tile_bytes / machine.l2_bandwidth;
-        seconds += 0.35 * from_l2 * std::min(1.0, from_l2 / seconds);
+        const double from_l2 = all * std::max(1.0, terms / 256) * tile_bytes / machine.l2_bandwidth;
+        seconds += 0.2 * from_l2 * std::min(1.0, from_l2 / seconds);
     }
-    seconds += all * (straight ? straight_tile_seconds : tile_seconds);
-    const double turned = config.lanes_are_pixels == (d.dst_order == Order::nchw) ? 1 : 2;
-    seconds += outputs / lanes * turned * (straight ? straight_vector_seconds : vector_seconds);
+    seconds += stores(runs, tiles, tile, outputs);
     // All weights stream past each band once.
     const double weights = static_cast<double>(g.group_weights) * item, bytes = weights * static_cast<double>(d.g);
     const double rate = weights <= 0.6 * machine.l2_bytes ? machine.l2_bandwidth
@@ -72,9 +94,11 @@ double Shape::sums(double rows, double columns) const {
     const double stream = weights / rate;
     seconds = std::max(seconds, stream) + hidden * std::min(seconds, stream);
     // X beyond L2 is read from farther away for every block of weights.
-    const double x = strip ? rows / static_cast<double>(g.band_rows) * static_cast<double>(d.icg() * g.channel_stride)
-                           : terms * rows * columns;
-    return x * item > 0.75 * machine.l2_bytes ? 1.15 * seconds : seconds;
+    const double x = config.source == DenseSource::strip ? rows / static_cast<double>(g.band_rows) * static_cast<double>(d.icg() * g.channel_stride)
+                     : g.flat || config.source == DenseSource::panel
+                         ? terms * rows * columns
+                         : static_cast<double>(d.icg() * d.w().in * d.h().stride) * rows;
+    return x * item > 0.75 * machine.l2_bytes ? (config.lanes_are_pixels ? 1.15 : 1.05) * seconds : seconds;
 }
 
 double Shape::loading(double rows, double columns) const {
@@ -108,25 +132,30 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
     const double sum = average([&](double r, double c) { return s.sums(r, c); });
     const double load = average([&](double r, double c) { return s.loading(r, c); });
 
+    const bool image = config.source == DenseSource::image;
+    const double packed = static_cast<double>(g.group_weights * d.g) * s.item, groups = static_cast<double>(d.g);
+    const auto share = [&](double tasks) { return ceil_div(tasks, workers) / tasks; };
     double seconds = machine.call_overhead;
-    if (config.shared && config.source != DenseSource::image) {
-        const double parts = std::clamp(std::floor(4 * workers / blocks), 1.0, s.strip ? static_cast<double>(g.band_rows) : 8.0);
+    if (image && config.late) {
+        seconds += (jobs * sum + packed / late_rate) * share(groups * blocks);
+    } else if (!image && (config.shared || config.late)) {
+        const double wanted = std::floor((config.late ? 1 : 4) * workers / blocks);
+        const double parts = std::clamp(wanted, 1.0, s.strip ? static_cast<double>(g.band_rows) : 8.0);
         const double tasks = blocks * parts, chunks = ceil_div(static_cast<double>(d.icg()), static_cast<double>(g.lanes));
         // Half of a shared band was written by other cores, and all wait for the slowest at every barrier. On cores without
         // a common cache (22 instead of 79 GB/s from core to core) that made a call 1.9 times as long as one with bands of
         // its own, on busy ones far longer: sharing has to promise a clear gain.
         const double together = workers > 1 ? 1.25 : 1;
-        seconds += jobs * (load / std::min(workers, chunks) + sum * together * ceil_div(tasks, workers) / tasks +
-                           (workers > 1 ? 2 * barrier_seconds : 0));
+        seconds += jobs * (load / std::min(workers, chunks) + sum * together * share(tasks) + (workers > 1 ? 2 * barrier_seconds : 0));
+        if (config.late) seconds += jobs / groups * packed / late_rate * share(blocks);
     } else {
-        const double split =
-            config.source == DenseSource::image ? static_cast<double>(std::clamp<std::int64_t>(config.split, 1, g.blocks)) : 1;
+        const double split = image ? static_cast<double>(std::clamp<std::int64_t>(config.split, 1, g.blocks)) : 1;
         seconds += ceil_div(jobs * split, workers) * (load + sum / split + 5e-8);
     }
     if (workers > 1) seconds += machine.parallel_overhead;
-    if (d.weights == Weights::fresh) {
-        const double bytes = static_cast<double>(g.group_weights * d.g) * s.item;
-        seconds += bytes / ((config.lanes_are_pixels ? 11e9 : 18e9) * std::min(workers, blocks * static_cast<double>(d.g)));
+    if (d.weights == Weights::fresh && !config.late) {
+        const double rate = packed > machine.l2_bytes ? 12e9 : config.lanes_are_pixels ? 11e9 : 20e9;
+        seconds += packed / (rate * std::min(workers, blocks * groups));
     }
     return seconds;
 }

@@ -81,6 +81,7 @@ public:
     std::size_t packed_bytes() const override { return main_.config.late ? 0 : weight_bytes() + flag_bytes(); }
 
     void pack(const Tensor& wei, void* packed, int threads) const noexcept override {
+        if (main_.config.late) return;
         const std::int64_t blocks = main_.g.blocks;
         const bool small = weight_bytes() < (64u << 10);
         parallel_for(desc.g * blocks, small ? 1 : threads, [&](std::int64_t task, int) noexcept {

@@ -44,8 +44,9 @@ NPCONV_INLINE void pack_term(const T* src, std::int64_t oc_stride, std::int64_t 
 template <class T> bool weights(const DenseWeights<T>& w, std::int64_t first, std::int64_t width, T* dst) {
     constexpr int L = lanes<T>;
     const std::int64_t terms = w.size[0] * w.size[1] * w.size[2] * w.size[3];
-    const bool dense = w.stride[3] == 1 && w.stride[2] == w.size[3] && w.stride[1] == w.size[2] * w.size[3] &&
-                       w.stride[0] == w.size[1] * w.size[2] * w.size[3];
+    bool dense = true;
+    std::int64_t run = 1;
+    for (int i = 3; i >= 0; run *= w.size[i--]) dense = dense && (w.size[i] == 1 || w.stride[i] == run);
     Vec<T> check = set1(T(0));  // NaN as soon as something isn't finite
     for (std::int64_t c = 0; c < width; c += L) {
         const std::int64_t columns = width - c < L ? width - c : L, left = w.oc - first - c;

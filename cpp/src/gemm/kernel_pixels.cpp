@@ -21,51 +21,59 @@ constexpr int long_run = 64;           // vectors from which on one more is less
 
 template <class T> constexpr int tile_size = most_channels * most_vectors * lanes<T>;
 
-// Where a tile goes straight from its registers: rows of pixels, no residual, at most a clamp for an activation.
-template <class T> struct RowsOut {
+// One tile's share of one block of terms, and where it goes: on top of `sums` or not, to `sums` or, if `straight`, from the
+// registers to rows of pixels, with at most a clamp for an activation and no residual.
+template <class T> struct Work {
+    const DenseTerm *term, *end;
+    const T* x;
+    std::ptrdiff_t ahead;  // from these pixels to some that are needed later; 0: all are near
+    const T* w;
+    T* sums;
+    bool accumulate, straight, clamp;
     T* dst;
     std::int64_t channel_stride, pixels;
     const T *scale, *bias;  // of the tile's first channel, or null
-    bool clamp;
     T low, high;
+
+    // What doesn't change from tile to tile.
+    NPCONV_INLINE void set_output(const DenseStore<T>& s, std::int64_t oc) {
+        const EpilogueArgs<T>& e = s.epilogue;
+        channel_stride = s.channel_stride;
+        scale = e.scale ? e.scale + oc : nullptr;
+        bias = e.bias ? e.bias + oc : nullptr;
+        clamp = e.activation != Activation::none;
+        low = e.activation == Activation::clip ? e.p0 : T(0);
+        high = e.activation == Activation::clip ? e.p1 : T(__builtin_huge_val());
+    }
 };
 
 template <class T> NPCONV_INLINE bool goes_straight(const DenseSweep<T>& a) {
     return is_simple(a.store.epilogue) && a.store.pixel_stride == 1 && a.terms < std::int64_t(dense_block) * dense_level2 / 2;
 }
 
-template <class T>
-NPCONV_INLINE RowsOut<T> rows_out(const DenseStore<T>& s, std::int64_t oc, std::int64_t pixel, std::int64_t pixels) {
-    const EpilogueArgs<T>& e = s.epilogue;
-    RowsOut<T> out = {s.dst + oc * s.channel_stride + pixel, s.channel_stride, pixels, e.scale ? e.scale + oc : nullptr,
-                      e.bias ? e.bias + oc : nullptr, e.activation != Activation::none, T(0), T(__builtin_huge_val())};
-    if (e.activation == Activation::clip) {
-        out.low = e.p0;
-        out.high = e.p1;
-    }
-    return out;
-}
-
-template <class T, int MR, int NV> NPCONV_INLINE void store_rows_out(const RowsOut<T>& out, Vec<T> (&acc)[MR][NV]) {
+template <class T, int MR, int NV> NPCONV_INLINE void store_straight(const Work<T>& work, Vec<T> (&acc)[MR][NV]) {
     constexpr int L = lanes<T>;
-    if (out.scale) {
+    const T *scale = work.scale, *bias = work.bias;
+    if (scale) {
         NPCONV_UNROLL for (int i = 0; i < MR; ++i) {
-            const Vec<T> scale = set1(out.scale[i]), bias = set1(out.bias ? out.bias[i] : T(0));
-            NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = fma(acc[i][v], scale, bias);
+            NPCONV_OPAQUE(scale);
+            const Vec<T> s = set1(scale[i]), b = set1(bias ? bias[i] : T(0));
+            NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = fma(acc[i][v], s, b);
         }
-    } else if (out.bias) {
+    } else if (bias) {  // not an fma: additions have pipelines of their own
         NPCONV_UNROLL for (int i = 0; i < MR; ++i) {
-            const Vec<T> bias = set1(out.bias[i]);
-            NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = add(acc[i][v], bias);
+            NPCONV_OPAQUE(bias);
+            const Vec<T> b = set1(bias[i]);
+            NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = add(acc[i][v], b);
         }
     }
-    if (out.clamp) {
-        const Vec<T> low = set1(out.low), high = set1(out.high);
+    if (work.clamp) {
+        const Vec<T> low = set1(work.low), high = set1(work.high);
         NPCONV_UNROLL for (int i = 0; i < MR; ++i)
             NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = min(high, max(low, acc[i][v]));
     }
-    T* dst = out.dst;
-    const std::int64_t stride = out.channel_stride, last = out.pixels - (NV - 1) * L;
+    T* dst = work.dst;
+    const std::int64_t stride = work.channel_stride, last = work.pixels - (NV - 1) * L;
     if (last == L) {
         NPCONV_UNROLL for (int i = 0; i < MR; ++i, dst += stride)
             NPCONV_UNROLL for (int v = 0; v < NV; ++v) store(dst + v * L, acc[i][v]);
@@ -77,15 +85,16 @@ template <class T, int MR, int NV> NPCONV_INLINE void store_rows_out(const RowsO
     }
 }
 
-// Sums of MR channels x NV vectors over the terms [t, end), on top of `sums` or not, to `out` or (null) to `sums`.
-template <class T, int MR, int NV>
-NPCONV_NOINLINE void tile_sum(const DenseTerm* t, const DenseTerm* end, const T* x, std::ptrdiff_t ahead,
-                              const T* NPCONV_RESTRICT w, T* NPCONV_RESTRICT sums, bool accumulate, const RowsOut<T>* out) {
+// Sums of MR channels x NV vectors.
+template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(const Work<T>& work) {
     constexpr int L = lanes<T>;
     Vec<T> acc[MR][NV];
     NPCONV_UNROLL for (int i = 0; i < MR; ++i)
         NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = set1(T(0));
-    NPCONV_NO_UNROLL for (; t < end; ++t) {
+    const DenseTerm* t = work.term;
+    const T *const x = work.x, *const w = work.w;
+    const std::ptrdiff_t ahead = work.ahead;
+    NPCONV_NO_UNROLL for (const DenseTerm* const end = work.end; t < end; ++t) {
         const T *p = x + t->x, *row = w + std::int64_t(t->w) * MR;
         prefetch(reinterpret_cast<const char*>(row) + ahead_bytes);
         if (ahead) {
@@ -99,25 +108,29 @@ NPCONV_NOINLINE void tile_sum(const DenseTerm* t, const DenseTerm* end, const T*
             NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = fma(weight, pixels[v], acc[i][v]);
         }
     }
-    if (accumulate) {
+    T* const sums = work.sums;
+    if (work.accumulate) {
         NPCONV_UNROLL for (int i = 0; i < MR; ++i)
             NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = add(load(sums + (i * NV + v) * L), acc[i][v]);
     }
-    if (out) return store_rows_out<T, MR, NV>(*out, acc);
+    if (work.straight) return store_straight<T, MR, NV>(work, acc);
     NPCONV_UNROLL for (int i = 0; i < MR; ++i)
         NPCONV_UNROLL for (int v = 0; v < NV; ++v) store(sums + (i * NV + v) * L, acc[i][v]);
 }
 
-template <class T, int MR = most_channels>
-NPCONV_INLINE void any_tile(int channels, int vectors, const DenseTerm* t, const DenseTerm* end, const T* x, std::ptrdiff_t ahead,
-                            const T* w, T* sums, bool accumulate, const RowsOut<T>* out) {
-    if (channels == MR) {
-        if (vectors == 3) return tile_sum<T, MR, 3>(t, end, x, ahead, w, sums, accumulate, out);
-        if (vectors == 2) return tile_sum<T, MR, 2>(t, end, x, ahead, w, sums, accumulate, out);
-        return tile_sum<T, MR, 1>(t, end, x, ahead, w, sums, accumulate, out);
-    }
-    if constexpr (MR > 1) any_tile<T, MR - 1>(channels, vectors, t, end, x, ahead, w, sums, accumulate, out);
-}
+template <class T> using TileSum = void (*)(const Work<T>&);
+
+// By channels and vectors, both from 1; only what this level uses is instantiated.
+#define NPCONV_ROW(MR) {tile_sum<T, MR, 1>, tile_sum<T, MR, 2>, tile_sum<T, MR, 3>}
+template <class T, int MR> struct Table;
+template <class T> struct Table<T, 4> {
+    static constexpr TileSum<T> of[4][most_vectors] = {NPCONV_ROW(1), NPCONV_ROW(2), NPCONV_ROW(3), NPCONV_ROW(4)};
+};
+template <class T> struct Table<T, 8> {
+    static constexpr TileSum<T> of[8][most_vectors] = {NPCONV_ROW(1), NPCONV_ROW(2), NPCONV_ROW(3), NPCONV_ROW(4),
+                                                       NPCONV_ROW(5), NPCONV_ROW(6), NPCONV_ROW(7), NPCONV_ROW(8)};
+};
+#undef NPCONV_ROW
 
 // Pixels [begin, begin + pixels) of a row. Where X must not be read behind the row's end, the vectors begin `back` pixels
 // earlier, and only the tile's own pixels are stored.
@@ -168,40 +181,81 @@ NPCONV_NOINLINE void store_sums(const DenseStore<T>& s, T* sums, const Tile& til
     store_tile<T, true>(s, turned + tile.back * turned_pitch, turned_pitch, int(tile.pixels), channels, oc, pixel);
 }
 
-// Tiles [first, last) of a row against weight block j.
-template <class T>
-NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const RowTiles& tiles, std::int64_t first, std::int64_t last,
-                                std::int64_t row, std::int64_t j, bool straight) {
+// Neighbouring tiles of a row whose pixels stay in L1 while they meet all weights.
+struct Chunk {
+    Tile tile[most_chunk];
+    int tiles;
+    std::int64_t row;
+};
+
+// A chunk against weight block j.
+template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const Chunk& chunk, std::int64_t j, bool straight) {
     alignas(64) T sums[2 * most_chunk * tile_size<T>];
     const std::int64_t oc = a.oc_first + j * most_channels, left = a.oc - j * most_channels;
     const int channels = int(left < most_channels ? left : most_channels);
-    const std::int64_t row_pixel = a.pixel + row * a.pixel_row;
-    const T* x = a.x + row * a.x_row_stride;
-    const T* w = a.weights + j * most_channels * a.terms;
-    const std::ptrdiff_t ahead = a.far && j == a.block_begin ? (last - first) * most_vectors * lanes<T> : 0;
+    const std::int64_t row_pixel = a.pixel + chunk.row * a.pixel_row;
+    const T* x = a.x + chunk.row * a.x_row_stride;
+    T* const dst = a.store.dst + oc * a.store.channel_stride + row_pixel;  // where that is rows of pixels
     const DenseSum& sum = a.sums.sums[0];
+    const TileSum<T>* const tile_sum_of = Table<T, most_channels>::of[channels - 1];
+    Work<T> work;
+    work.w = a.weights + j * most_channels * a.terms;
+    work.ahead = a.far && j == a.block_begin ? chunk.tiles * most_vectors * lanes<T> : 0;
+    work.set_output(a.store, oc);
     BlockCount<T> count;
-    for (std::int64_t g = 0; g < sum.groups; ++g, x += sum.x_group, w += sum.w_group * channels) {
+    for (std::int64_t g = 0; g < sum.groups; ++g, x += sum.x_group, work.w += sum.w_group * channels) {
         const DenseTerms& terms = sum.terms(g);
         for (std::int64_t from = 0; from == 0 || from < terms.all; from += dense_block) {
             const std::int64_t to = terms.all - from > dense_block ? from + dense_block : terms.all;
             const bool end = g + 1 == sum.groups && to == terms.all;
-            T* s = sums;
-            for (std::int64_t i = first; i < last; ++i, s += tile_size<T>) {
-                const Tile tile = tiles.tile(i);
-                const bool out_now = end && straight && tile.back == 0;
-                RowsOut<T> out;
-                if (out_now) out = rows_out(a.store, oc, row_pixel + tile.begin, tile.pixels);
-                any_tile<T>(channels, tile.vectors, terms.term + from, terms.term + to, x + tile.begin - tile.back, ahead, w, s,
-                            count.blocks > 0, out_now ? &out : nullptr);
+            work.term = terms.term + from;
+            work.end = terms.term + to;
+            work.accumulate = count.blocks > 0;
+            for (int i = 0; i < chunk.tiles; ++i) {
+                const Tile& tile = chunk.tile[i];
+                work.x = x + tile.begin - tile.back;
+                work.sums = sums + i * tile_size<T>;
+                work.straight = end && straight && tile.back == 0;
+                work.dst = dst + tile.begin;
+                work.pixels = tile.pixels;
+                tile_sum_of[tile.vectors - 1](work);
             }
-            count.next(sums, int(last - first) * tile_size<T>);
+            count.next(sums, chunk.tiles * tile_size<T>);
         }
     }
-    count.finish(sums, int(last - first) * tile_size<T>);
-    for (std::int64_t i = first; i < last; ++i) {
-        const Tile tile = tiles.tile(i);
-        if (!straight || tile.back) store_sums(a.store, sums + (i - first) * tile_size<T>, tile, oc, channels, row_pixel + tile.begin);
+    count.finish(sums, chunk.tiles * tile_size<T>);
+    for (int i = 0; i < chunk.tiles; ++i) {
+        const Tile& tile = chunk.tile[i];
+        if (!straight || tile.back) store_sums(a.store, sums + i * tile_size<T>, tile, oc, channels, row_pixel + tile.begin);
+    }
+}
+
+// A chunk against all weights where one block of terms is the whole sum and goes straight to memory: little more than a
+// call between the tiles of shallow layers, which are over in a few hundred cycles.
+template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, const Chunk& chunk) {
+    const std::int64_t row_pixel = a.pixel + chunk.row * a.pixel_row;
+    const T* x = a.x + chunk.row * a.x_row_stride;
+    const DenseTerms& terms = a.sums.sums[0].last;
+    Work<T> work;
+    work.term = terms.term;
+    work.end = terms.term + terms.all;
+    work.ahead = a.far ? chunk.tiles * most_vectors * lanes<T> : 0;
+    work.accumulate = false;
+    work.straight = true;
+    for (std::int64_t j = a.block_begin; j < a.block_end; ++j, work.ahead = 0) {
+        const std::int64_t oc = a.oc_first + j * most_channels, left = a.oc - j * most_channels;
+        const int channels = int(left < most_channels ? left : most_channels);
+        T* const dst = a.store.dst + oc * a.store.channel_stride + row_pixel;
+        const TileSum<T>* const tile_sum_of = Table<T, most_channels>::of[channels - 1];
+        work.w = a.weights + j * most_channels * a.terms;
+        work.set_output(a.store, oc);
+        for (int i = 0; i < chunk.tiles; ++i) {
+            const Tile& tile = chunk.tile[i];
+            work.x = x + tile.begin;
+            work.dst = dst + tile.begin;
+            work.pixels = tile.pixels;
+            tile_sum_of[tile.vectors - 1](work);
+        }
     }
 }
 
@@ -212,11 +266,16 @@ template <class T> void sweep(const DenseSweep<T>& a) {
     const std::int64_t tile_bytes = terms * most_vectors * lanes<T> * std::int64_t(sizeof(T));
     std::int64_t fit = near_bytes / (tile_bytes ? tile_bytes : 1);
     fit = fit < 1 ? 1 : fit > most_chunk ? most_chunk : fit;
-    const std::int64_t chunks = tiles_of(t.tiles, fit);
-    for (std::int64_t r = 0; r < a.rows; ++r)
-        for (std::int64_t k = 0; k < chunks; ++k)
-            for (std::int64_t j = a.block_begin; j < a.block_end; ++j)
-                chunk_sums(a, t, tile_begin(t.tiles, chunks, k), tile_begin(t.tiles, chunks, k + 1), r, j, straight);
+    Chunk chunk;
+    for (chunk.row = 0; chunk.row < a.rows; ++chunk.row)
+        for (std::int64_t i = 0; i < t.tiles; i += chunk.tiles) {
+            chunk.tiles = int(t.tiles - i < fit ? t.tiles - i : fit);
+            for (int k = 0; k < chunk.tiles; ++k) chunk.tile[k] = t.tile(i + k);
+            if (straight && a.terms <= dense_block && chunk.tile[chunk.tiles - 1].back == 0)
+                chunk_straight(a, chunk);
+            else
+                for (std::int64_t j = a.block_begin; j < a.block_end; ++j) chunk_sums(a, chunk, j, straight);
+        }
 }
 
 }  // namespace

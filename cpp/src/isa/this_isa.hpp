@@ -11,6 +11,8 @@
 #define NPCONV_RESTRICT __restrict__
 #define NPCONV_UNROLL _Pragma("GCC unroll 64")
 #define NPCONV_NO_UNROLL _Pragma("GCC unroll 1")
+// Keeps the compiler from loading ahead of this point what is read through p: too many values at once mean spills.
+#define NPCONV_OPAQUE(p) __asm__("" : "+r"(p))
 
 #define NPCONV_STRING_(x) #x
 #define NPCONV_STRING(x) NPCONV_STRING_(x)
