@@ -16,6 +16,7 @@ constexpr double run_seconds = 5e-9, copy_rate = 20e9;                     // co
 constexpr double panel_run_seconds = 2e-9, panel_rate = 25e9;              // and strips, which are near, into panels
 constexpr double hidden = 0.15;                                            // of a stream that overlaps with arithmetic is felt
 constexpr double barrier_seconds = 1.5e-6;
+constexpr double task_seconds = 1e-7;
 constexpr double late_rate = 24e9;                                         // packing weights where they are used
 
 double ceil_div(double a, double b) { return std::ceil(a / b); }
@@ -97,8 +98,8 @@ double Shape::sums(double rows, double columns) const {
     const double x = config.source == DenseSource::strip ? rows / static_cast<double>(g.band_rows) * static_cast<double>(d.icg() * g.channel_stride)
                      : g.flat || config.source == DenseSource::panel
                          ? terms * rows * columns
-                         : static_cast<double>(d.icg() * d.w().in * d.h().stride) * rows;
-    return x * item > 0.75 * machine.l2_bytes ? (config.lanes_are_pixels ? 1.15 : 1.05) * seconds : seconds;
+                         : static_cast<double>(d.icg() * d.w().in * std::min(d.h().stride, d.h().kernel)) * rows;
+    return x * item > 0.5 * machine.l2_bytes ? (config.lanes_are_pixels ? 1.15 : 1.05) * seconds : seconds;
 }
 
 double Shape::loading(double rows, double columns) const {
@@ -115,29 +116,63 @@ double Shape::loading(double rows, double columns) const {
     return seconds;
 }
 
+// When the last worker is done with tasks that are taken in order by whoever is free.
+template <class F> double makespan(std::int64_t tasks, int workers, F cost) {
+    constexpr std::int64_t most_tasks = 128;
+    constexpr int most_workers = 64;
+    double total = 0, largest = 0, busy[most_workers] = {};
+    const int n = std::min(workers, most_workers);
+    for (std::int64_t i = 0; i < std::min(tasks, most_tasks); ++i) {
+        const double c = cost(i);
+        *std::min_element(busy, busy + n) += c;
+        total += c;
+        largest = std::max(largest, c);
+    }
+    if (tasks <= most_tasks && workers <= most_workers) return *std::max_element(busy, busy + n);
+    const double each = total / static_cast<double>(std::min(tasks, most_tasks));
+    return each * static_cast<double>(tasks) / workers + 0.5 * largest;
+}
+
+// The costs of one call's bands, of which the last in a column of bands may be shorter.
+struct Bands {
+    const DenseGeometry& g;
+    double sum[2], load[2];  // of a full band, of a last one
+
+    explicit Bands(const Shape& s) : g(s.g) {
+        const double columns = static_cast<double>(g.ow) / static_cast<double>(g.column_bands);
+        const std::int64_t rows[2] = {g.band_rows, g.oh - (g.row_bands - 1) * g.band_rows};
+        // Several bands in a row differ in columns instead; the last may be short there.
+        const bool wide = g.column_bands > 1;
+        const double width[2] = {wide ? static_cast<double>(g.band_columns) : columns,
+                                 wide ? static_cast<double>(g.ow - (g.column_bands - 1) * g.band_columns) : columns};
+        for (int last = 0; last < 2; ++last) {
+            sum[last] = s.sums(static_cast<double>(wide ? 1 : rows[last]), width[last]);
+            load[last] = s.loading(static_cast<double>(wide ? 1 : rows[last]), width[last]);
+        }
+    }
+    int last(std::int64_t band) const {
+        return g.column_bands > 1 ? band % g.column_bands + 1 == g.column_bands : band / g.column_bands % g.row_bands + 1 == g.row_bands;
+    }
+    double average(const double (&cost)[2]) const {
+        const double n = static_cast<double>(g.column_bands > 1 ? g.column_bands : g.row_bands);
+        return (cost[1] + (n - 1) * cost[0]) / n;
+    }
+};
+
 }  // namespace
 
 double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& config, int threads, const Machine& machine) {
     const Shape s(d, isa, config, machine);
     const DenseGeometry& g = s.g;
-    const double jobs = static_cast<double>(d.mb) * static_cast<double>(d.g) * static_cast<double>(g.bands);
-    const double workers = std::max(threads, 1), blocks = static_cast<double>(g.blocks);
-    // The last band of rows may be shorter; columns on average.
-    const double columns = static_cast<double>(g.ow) / static_cast<double>(g.column_bands);
-    const double bands = static_cast<double>(g.row_bands), last = static_cast<double>(g.oh - (g.row_bands - 1) * g.band_rows);
-    const auto average = [&](auto cost) {
-        const double all = cost(last, columns);
-        return bands > 1 ? (all + (bands - 1) * cost(static_cast<double>(g.band_rows), columns)) / bands : all;
-    };
-    const double sum = average([&](double r, double c) { return s.sums(r, c); });
-    const double load = average([&](double r, double c) { return s.loading(r, c); });
-
+    const Bands bands(s);
+    const std::int64_t jobs = d.mb * d.g * g.bands;
+    const double workers = std::max(threads, 1), blocks = static_cast<double>(g.blocks), groups = static_cast<double>(d.g);
     const bool image = config.source == DenseSource::image;
-    const double packed = static_cast<double>(g.group_weights * d.g) * s.item, groups = static_cast<double>(d.g);
+    const double packed = static_cast<double>(g.group_weights * d.g) * s.item;
     const auto share = [&](double tasks) { return ceil_div(tasks, workers) / tasks; };
     double seconds = machine.call_overhead;
     if (image && config.late) {
-        seconds += (jobs * sum + packed / late_rate) * share(groups * blocks);
+        seconds += (static_cast<double>(jobs) * bands.average(bands.sum) + packed / late_rate) * share(groups * blocks);
     } else if (!image && (config.shared || config.late)) {
         const double wanted = std::floor((config.late ? 1 : 4) * workers / blocks);
         const double parts = std::clamp(wanted, 1.0, s.strip ? static_cast<double>(g.band_rows) : 8.0);
@@ -146,11 +181,16 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
         // a common cache (22 instead of 79 GB/s from core to core) that made a call 1.9 times as long as one with bands of
         // its own, on busy ones far longer: sharing has to promise a clear gain.
         const double together = workers > 1 ? 1.25 : 1;
-        seconds += jobs * (load / std::min(workers, chunks) + sum * together * share(tasks) + (workers > 1 ? 2 * barrier_seconds : 0));
-        if (config.late) seconds += jobs / groups * packed / late_rate * share(blocks);
+        seconds += static_cast<double>(jobs) * (bands.average(bands.load) / std::min(workers, chunks) +
+                                                bands.average(bands.sum) * together * share(tasks) + (workers > 1 ? 2 * barrier_seconds : 0));
+        if (config.late) seconds += static_cast<double>(jobs) / groups * packed / late_rate * share(blocks);
     } else {
-        const double split = image ? static_cast<double>(std::clamp<std::int64_t>(config.split, 1, g.blocks)) : 1;
-        seconds += ceil_div(jobs * split, workers) * (load + sum / split + 5e-8);
+        const std::int64_t split = image ? std::clamp<std::int64_t>(config.split, 1, g.blocks) : 1;
+        seconds += makespan(jobs * split, std::max(threads, 1), [&](std::int64_t task) {
+            const std::int64_t part = task % split, own = g.blocks * (part + 1) / split - g.blocks * part / split;
+            const int last = bands.last(task / split % g.bands);
+            return bands.load[last] + bands.sum[last] * static_cast<double>(own) / blocks + task_seconds;
+        });
     }
     if (workers > 1) seconds += machine.parallel_overhead;
     if (d.weights == Weights::fresh && !config.late) {

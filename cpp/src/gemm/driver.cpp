@@ -1,6 +1,7 @@
 #include "gemm/driver.hpp"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "core/accuracy.hpp"
 #include "gemm/kernel.hpp"
@@ -155,8 +156,20 @@ private:
         parallel_for(a.src.size[0] * desc.g * g.bands * split, a.threads, [&](std::int64_t task, int worker) noexcept {
             const std::int64_t part = task % split, band = task / split % g.bands;
             const std::int64_t group = task / split / g.bands % desc.g, n = task / split / g.bands / desc.g;
-            in_place(a, n, g.band(band), packed_blocks(a, group, g.blocks * part / split, g.blocks * (part + 1) / split), worker);
+            const Blocks w = packed_blocks(a, group, g.blocks * part / split, g.blocks * (part + 1) / split);
+            in_place(a, n, aligned(g.band(band), a, n), w, worker);
         });
+    }
+
+    // Bands of one long row moved so that all but the first begin with a line of the output.
+    DenseBand aligned(DenseBand where, const ConvArgs& a, std::int64_t n) const noexcept {
+        const DenseGeometry& g = main_.g;
+        if (!g.flat || !main_.config.lanes_are_pixels || g.bands == 1 || a.dst.stride[1] % g.lanes != 0) return where;
+        const auto bytes = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(a.dst.at<T>(n)) % 64);
+        const std::int64_t lead = (64 - bytes) % 64 / static_cast<std::int64_t>(sizeof(T));
+        if (where.w0 > 0) where.w0 = std::min(where.w0 + lead, g.ow);
+        if (where.w1 < g.ow) where.w1 = std::min(where.w1 + lead, g.ow);
+        return where;
     }
 
     // The same with the weights of one call: a worker packs a block and takes it against all images.

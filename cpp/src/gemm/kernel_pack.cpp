@@ -25,6 +25,31 @@ NPCONV_INLINE void pack_transposed(const T* src, std::int64_t oc_stride, std::in
     }
 }
 
+// Blocks half a vector wide: two runs of terms share a transpose, and neighbouring terms a store. Returns how many terms
+// that took.
+template <class T>
+NPCONV_INLINE std::int64_t pack_half(const T* src, std::int64_t oc_stride, std::int64_t terms, T* dst, Vec<T>& check) {
+    constexpr int L = lanes<T>, H = L / 2;
+    const Vec<T> zero = set1(T(0));
+    std::int64_t t = 0;
+    for (; t + 2 * L <= terms; t += 2 * L) {
+        Vec<T> r[L];
+        NPCONV_UNROLL for (int c = 0; c < H; ++c) {
+            r[c] = load(src + c * oc_stride + t);
+            r[H + c] = load(src + c * oc_stride + t + L);
+        }
+        transpose(r);
+        NPCONV_UNROLL for (int k = 0; k < L; k += 2) {
+            Vec<T> lo, hi;
+            join_halves(r[k], r[k + 1], lo, hi);
+            check = fma(zero, lo, fma(zero, hi, check));
+            store(dst + (t + k) * H, lo);
+            store(dst + (t + L + k) * H, hi);
+        }
+    }
+    return t;
+}
+
 // Dense over channels: one vector a term. Anything else: element by element.
 template <class T>
 NPCONV_INLINE void pack_term(const T* src, std::int64_t oc_stride, std::int64_t channels, std::int64_t columns, T* dst,
@@ -54,7 +79,9 @@ template <class T> bool weights(const DenseWeights<T>& w, std::int64_t first, st
         const T* src = w.data + (first + c) * w.oc_stride;
         T* d = dst + c;
         if (dense) {
-            pack_transposed(src, w.oc_stride, channels, columns, terms, d, width, check);
+            const bool half = 2 * width == L && channels == width;
+            const std::int64_t done = half ? pack_half(src, w.oc_stride, terms, d, check) : 0;
+            pack_transposed(src + done, w.oc_stride, channels, columns, terms - done, d + done * width, width, check);
             continue;
         }
         for (std::int64_t i = 0; i < w.size[0]; ++i)

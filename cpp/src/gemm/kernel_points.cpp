@@ -1,5 +1,5 @@
 // Micro-kernels of the points GEMM. U is the operand that streams: it is read once per group of tiles, in order, and
-// fetched ahead by hand (512->512 at 28x28 on one core: 12.5 ms without, 10.5 ms with; 2 to 8 KB ahead are alike).
+// fetched ahead by hand.
 #include "gemm/points_kernel.hpp"
 
 #include "isa/this_isa.hpp"
@@ -9,33 +9,45 @@ namespace {
 
 constexpr int micro = registers == 32 ? 14 : 6;
 constexpr std::int64_t block = 256;  // channels summed by one accumulator
-constexpr int ahead = 4096;          // bytes
 
-// One group of PX tiles x KV vectors over at most `block` channels. v, m: the group's first tile; pitch: elements from
-// one vector of channels to the next in v and in m.
-template <class T, int PX, int KV>
-NPCONV_NOINLINE void tile(const T* NPCONV_RESTRICT v, const T* NPCONV_RESTRICT u, T* NPCONV_RESTRICT m,
-                          std::int64_t pitch, std::int64_t ic, bool accumulate) {
+// What the groups of tiles of one point, panel and block of channels have in common, but for v and m.
+template <class T> struct Work {
+    const T *v, *u;
+    T* m;
+    std::int64_t pitch, ic;  // elements from one vector of channels to the next in v and in m; channels
+    bool accumulate;
+    const char* ahead;  // the part of U that is needed next
+    std::ptrdiff_t ahead_step;
+};
+
+// One group of PX tiles x KV vectors.
+template <class T, int PX, int KV> NPCONV_NOINLINE void tile(const Work<T>& work) {
     constexpr int L = lanes<T>;
     Vec<T> acc[PX][KV];
     NPCONV_UNROLL for (int p = 0; p < PX; ++p) {
         NPCONV_UNROLL for (int k = 0; k < KV; ++k) acc[p][k] = set1(T(0));
     }
-    for (; ic > 0; ic -= L, v += pitch) {
-        const std::int64_t n = ic < L ? ic : L;
-        NPCONV_NO_UNROLL for (std::int64_t c = 0; c < n; ++c) {
+    const std::int64_t pitch = work.pitch;
+    const std::ptrdiff_t step = work.ahead_step;
+    const T *NPCONV_RESTRICT v = work.v, *NPCONV_RESTRICT u = work.u;
+    const char* ahead = work.ahead;
+    for (std::int64_t ic = work.ic; ic > 0; ic -= L, v += pitch) {
+        const T* const end = u + (ic < L ? ic : L) * (KV * L);
+        const T* x = v;
+        NPCONV_NO_UNROLL for (; u < end; u += KV * L, ++x) {
             Vec<T> w[KV];
             NPCONV_UNROLL for (int k = 0; k < KV; ++k) w[k] = load(u + k * L);
-            NPCONV_UNROLL for (int b = 0; b < int(KV * L * sizeof(T)); b += 64)
-                prefetch(reinterpret_cast<const char*>(u) + b + ahead);
+            prefetch_l2(ahead);
+            prefetch_l2(ahead + 64);
+            ahead += step;
             NPCONV_UNROLL for (int p = 0; p < PX; ++p) {
-                const Vec<T> x = set1(v[p * L + c]);
-                NPCONV_UNROLL for (int k = 0; k < KV; ++k) acc[p][k] = fma(x, w[k], acc[p][k]);
+                const Vec<T> t = set1(x[p * L]);
+                NPCONV_UNROLL for (int k = 0; k < KV; ++k) acc[p][k] = fma(t, w[k], acc[p][k]);
             }
-            u += KV * L;
         }
     }
-    if (accumulate) {
+    T* const m = work.m;
+    if (work.accumulate) {
         NPCONV_UNROLL for (int p = 0; p < PX; ++p) {
             NPCONV_UNROLL for (int k = 0; k < KV; ++k) acc[p][k] = add(load(m + k * pitch + p * L), acc[p][k]);
         }
@@ -45,7 +57,7 @@ NPCONV_NOINLINE void tile(const T* NPCONV_RESTRICT v, const T* NPCONV_RESTRICT u
     }
 }
 
-template <class T> using Tile = void (*)(const T*, const T*, T*, std::int64_t, std::int64_t, bool);
+template <class T> using Tile = void (*)(const Work<T>&);
 
 #define NPCONV_TILES_6(KV) tile<T, 1, KV>, tile<T, 2, KV>, tile<T, 3, KV>, tile<T, 4, KV>, tile<T, 5, KV>, tile<T, 6, KV>
 #define NPCONV_TILES_14(KV)                                                                                 \
@@ -61,30 +73,62 @@ template <class T> struct Table<T, 14> {
     static constexpr Tile<T> of[points_panel][14] = {{NPCONV_TILES_14(1)}, {NPCONV_TILES_14(2)}};
 };
 
+template <class T> void clear(T* m, std::int64_t pitch, int kv, std::int64_t begin, std::int64_t end) {
+    for (int k = 0; k < kv; ++k)
+        for (std::int64_t t = begin; t < end; ++t) store(m + k * pitch + t * lanes<T>, set1(T(0)));
+}
+
+// The groups of tiles of one block of channels. The next block of U, which follows in memory, comes into L2 meanwhile, its
+// lines spread over all groups: where U streams from L3 or memory for one or two groups, a core can't wait for it at the
+// first and idle its buses at the second.
+template <class T> NPCONV_INLINE void groups(Work<T>& work, int kv, const PointTiles& tiles) {
+    constexpr int L = lanes<T>;
+    const std::int64_t count = tiles.end - tiles.begin, n = (count + micro - 1) / micro;
+    const T* const v = work.v;
+    T* const m = work.m;
+    const std::int64_t bytes = work.ic * kv * L * std::int64_t(sizeof(T));
+    work.ahead = reinterpret_cast<const char*>(work.u) + bytes;
+    work.ahead_step = n == 1 ? 128 : 64;
+    std::int64_t left = bytes;
+    for (std::int64_t i = 0; i < n; ++i) {
+        const std::int64_t t0 = tiles.begin + count * i / n, t1 = tiles.begin + count * (i + 1) / n;
+        work.v = v + t0 * L;
+        work.m = m + t0 * L;
+        if (left <= 0) work.ahead_step = 0;
+        Table<T, micro>::of[kv - 1][t1 - t0 - 1](work);
+        work.ahead += work.ic * work.ahead_step;
+        left -= work.ic * work.ahead_step;
+    }
+}
+
 template <class T>
 void run(const PointsGemm<T>& g, std::int64_t point_begin, std::int64_t point_end, std::int64_t panel_begin,
          std::int64_t panel_end) {
     constexpr int L = lanes<T>;
-    const std::int64_t pitch = g.tiles * L, groups = (g.tiles + micro - 1) / micro;
+    Work<T> work;
+    work.pitch = g.tiles * L;
     for (std::int64_t p = point_begin; p < point_end; ++p)
         for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
+            const PointTiles& tiles = g.computed[p];
             const std::int64_t vector = panel * points_panel;
             const int kv = g.oc_vectors - vector < points_panel ? 1 : points_panel;
             const T* u = g.u + p * g.u_point + vector * L * g.ic;
-            T* m = g.m + p * g.m_point + vector * pitch;
+            T* m = g.m + p * g.m_point + vector * work.pitch;
+            clear(m, work.pitch, kv, 0, tiles.begin);
+            clear(m, work.pitch, kv, tiles.end, g.tiles);
             for (std::int64_t c = 0; c < g.ic; c += block) {
-                const std::int64_t ic = g.ic - c < block ? g.ic - c : block;
-                const T* v = g.v + p * g.v_point + c / L * pitch;
-                for (std::int64_t i = 0; i < groups; ++i) {
-                    const std::int64_t t0 = g.tiles * i / groups, t1 = g.tiles * (i + 1) / groups;
-                    Table<T, micro>::of[kv - 1][t1 - t0 - 1](v + t0 * L, u + c * kv * L, m + t0 * L, pitch, ic, c > 0);
-                }
+                work.ic = g.ic - c < block ? g.ic - c : block;
+                work.v = g.v + p * g.v_point + c / L * work.pitch;
+                work.u = u + c * kv * L;
+                work.m = m;
+                work.accumulate = c > 0;
+                groups(work, kv, tiles);
             }
         }
 }
 
 }  // namespace
 
-extern const PointsKernels points_kernels = {run<float>, run<double>, micro};
+extern const PointsKernels points_kernels = {{run<float>, run<double>}, micro};
 
 }  // namespace npconv::NPCONV_THIS_ISA

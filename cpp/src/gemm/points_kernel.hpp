@@ -11,15 +11,24 @@
 // Toeplitz scheme, three real products per complex frequency. All points of a call have the same inner dimension;
 // schemes whose points differ in it (stride-2 polyphase: 4C, 2C and C) make one call per kind of point.
 //
+// Tiles at the end of an axis may do without some points (an output less needs a product less): a point takes a range of
+// the tiles, and M is zero for the others.
+//
 // The result for a tile depends neither on how many tiles there are nor on which points and panels a call covers.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "isa/per_type.hpp"
+
 namespace npconv {
 
 constexpr int points_panel = 2;
+
+struct PointTiles {
+    std::int64_t begin, end;
+};
 
 template <class T> struct PointsGemm {
     const T* v;
@@ -28,19 +37,15 @@ template <class T> struct PointsGemm {
     std::int64_t v_point, u_point, m_point;  // elements from one point to the next
     std::int64_t ic;                         // inner dimension; lanes of V behind it are not read
     std::int64_t oc_vectors;
-    std::int64_t tiles;  // computed, and the tile pitch inside v and m
+    std::int64_t tiles;         // the tile pitch inside v and m
+    const PointTiles* computed;  // of each point
 };
 
 template <class T> using PointsRun = void (*)(const PointsGemm<T>&, std::int64_t point_begin, std::int64_t point_end,
                                               std::int64_t panel_begin, std::int64_t panel_end);
 
-struct PointsKernels {
-    PointsRun<float> f32;
-    PointsRun<double> f64;
+struct PointsKernels : PerType<PointsRun> {
     int micro_tiles;  // tiles of the largest micro-kernel: multiples of it run best
-    template <class T> PointsRun<T> of() const {
-        if constexpr (sizeof(T) == 4) return f32; else return f64;
-    }
 };
 
 #define NPCONV_ISA(isa) namespace isa { extern const PointsKernels points_kernels; }

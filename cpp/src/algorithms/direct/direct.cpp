@@ -91,7 +91,7 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
     for (int tile = 0; tile < 2; ++tile)
         for (int shared = 0; shared < (threads > 1 ? 2 : 1); ++shared)
             for (std::int64_t kilobytes : sizes) found.push_back(band_of(d, tile, shared, kilobytes << 10));
-    if (dense_image_possible(d, false)) add_in_place(d, isa, threads, sizes, found);
+    if (dense_image_possible(d, false) && !dense_flat(d)) add_in_place(d, isa, threads, sizes, found);
     if (d.weights == Weights::fresh && d.mb == 1 && d.d().out == 1)  // one band: each block of weights is packed once
         for (int tile = 0; tile < 2; ++tile)
             if (const Params p = band_of(d, tile, 1, 4 << 20); p.v[2] == d.h().out && p.v[3] == 0) {

@@ -53,17 +53,30 @@ int band_of(const ConvDesc& d, std::int64_t bytes, std::int64_t tile, bool image
     return static_cast<int>(std::max<std::int64_t>(band, 1));
 }
 
+// Bands that stay in L2 and, for several threads, as many bands or parts of the channels as they can share out evenly.
 void add_in_place(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor, std::vector<Params>& found) {
+    const bool exhaustive = rigor == Rigor::exhaustive;
     for (int tile = 0; tile < 2; ++tile) {
         const DenseBlocks k = dense_blocks(d, isa, tile == 1);
         if (tile == 1 && d.out_pixels() * static_cast<std::int64_t>(item_size(d.src)) < isa.vector_bytes) continue;
-        const std::int64_t blocks = (d.ocg() + k.block - 1) / k.block;
-        for (std::int64_t kilobytes : rigor == Rigor::exhaustive ? std::vector<std::int64_t>{64, 128, 256, 512, 1024}
-                                                                 : std::vector<std::int64_t>{128, 512})
-            for (int parts : rigor == Rigor::exhaustive ? std::vector<int>{1, 2, 4, 8} : std::vector<int>{1, 4})
-                if (parts == 1 || (threads > 1 && parts * threads / 4 <= blocks))
-                    found.push_back(Params{
-                        {tile, 0, band_of(d, kilobytes << 10, k.pixels, true), parts == 1 ? 1 : parts * threads / 2, 0, 0}});
+        const std::int64_t blocks = (d.ocg() + k.block - 1) / k.block, units = (d.out_pixels() + k.pixels - 1) / k.pixels;
+        const auto add = [&](std::int64_t band, std::int64_t split) {
+            if (split <= blocks) found.push_back(Params{{tile, 0, static_cast<int>(band), static_cast<int>(split), 0, 0}});
+        };
+        for (std::int64_t kilobytes : exhaustive ? std::vector<std::int64_t>{64, 128, 256, 512, 1024} : std::vector<std::int64_t>{128, 512}) {
+            const int band = band_of(d, kilobytes << 10, k.pixels, true);
+            add(band, 1);
+            if (threads == 1) continue;
+            add(band, threads);
+            add(band, 2 * threads);
+            add(band, blocks);
+        }
+        if (threads == 1) continue;
+        for (std::int64_t bands : {threads, 2 * threads, 4 * threads, 8 * threads}) {
+            const std::int64_t band = std::min<std::int64_t>((units + bands - 1) / bands * k.pixels, 1 << 20);
+            add(band, 1);
+            if (exhaustive || bands == threads) add(band, 2);
+        }
     }
 }
 

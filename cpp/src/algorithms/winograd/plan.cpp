@@ -104,7 +104,26 @@ private:
     };
     struct Block {
         std::int64_t group, image, images, row, rows, col, cols;  // in tiles
+        // Whether the last row, the last column of tiles has outputs behind the image. Without its last output a tile can
+        // do without the point at infinity along that axis.
+        bool short_row, short_col;
+
         std::int64_t tiles() const { return images * rows * cols; }
+        std::int64_t full_rows() const { return rows - short_row; }
+        std::int64_t full_cols() const { return cols - short_col; }
+        // Where tiles lie in the transformed domain: first those of the short row, the full ones, those of the short
+        // column, the corners. Whatever a point needs is a range.
+        std::int64_t place(std::int64_t i, std::int64_t r, std::int64_t c) const {
+            if (c < full_cols()) return r < full_rows() ? full_begin() + (i * full_rows() + r) * full_cols() + c : i * full_cols() + c;
+            return r < full_rows() ? full_end() + i * full_rows() + r : full_end() + images * full_rows() + i;
+        }
+        std::int64_t full_begin() const { return short_row ? images * full_cols() : 0; }
+        std::int64_t full_end() const { return full_begin() + images * full_rows() * full_cols(); }
+        PointTiles needed(bool infinite_row, bool infinite_col) const {
+            return {infinite_row ? full_begin() : 0, infinite_col  ? full_end()
+                                                     : infinite_row ? full_end() + (short_col ? images * full_rows() : 0)
+                                                                    : tiles()};
+        }
     };
 
     bool shares_blocks(std::int64_t mb, int threads) const { return winograd_shares(desc, grid_, split_, mb, threads); }
@@ -191,6 +210,8 @@ template <class T> typename WinogradPlan<T>::Block WinogradPlan<T>::block(std::i
     b.cols = std::min(grid_.block_cols, grid_.tile_cols - b.col);
     b.rows = std::min(grid_.block_rows, grid_.tile_rows - b.row);
     b.images = std::min(most, images - b.image);
+    b.short_row = (b.row + b.rows) * grid_.m > desc.h().out;
+    b.short_col = (b.col + b.cols) * grid_.m > desc.w().out;
     return b;
 }
 
@@ -221,10 +242,12 @@ void WinogradPlan<T>::transform_input(const ConvArgs& args, const Block& b, std:
 
     const auto kernel = kernels_.input[grid_.m == 4];
     const std::int64_t pitch = s.columns * lanes_, v_point = layout_.v_point(b.tiles());
-    for (std::int64_t r = 0; r < b.rows; ++r) {
-        const std::int64_t tile = (image * b.rows + r) * b.cols;
-        kernel(scratch.slab + r * grid_.m * pitch, pitch, b.cols, v + (vector * b.tiles() + tile) * lanes_, v_point);
-    }
+    for (std::int64_t r = 0; r < b.rows; ++r)
+        for (std::int64_t begin = 0, end; begin < b.cols; begin = end) {
+            end = begin < b.full_cols() ? b.full_cols() : b.cols;
+            kernel(scratch.slab + r * grid_.m * pitch + begin * grid_.m * lanes_, pitch, end - begin,
+                   v + (vector * b.tiles() + b.place(image, r, begin)) * lanes_, v_point);
+        }
 }
 
 template <class T>
@@ -240,6 +263,9 @@ void WinogradPlan<T>::multiply(const ConvArgs& args, const Block& b, const Domai
     g.m_point = layout_.m_point(g.tiles);
     g.ic = layout_.ic;
     g.oc_vectors = layout_.oc_vectors;
+    PointTiles computed[36];
+    for (int p = 0; p < grid_.points; ++p) computed[p] = b.needed(p / grid_.a == grid_.a - 1, p % grid_.a == grid_.a - 1);
+    g.computed = computed;
     gemm_(g, point_begin, point_end, panel_begin, panel_end);
 }
 
@@ -258,11 +284,15 @@ void WinogradPlan<T>::transform_output(const ConvArgs& args, const EpilogueArgs<
     box.ows = std::min(b.cols * grid_.m, desc.w().out - box.ow);
     const std::int64_t pitch = box.ows * lanes_;
     for (std::int64_t r = 0; r < b.rows; ++r) {
-        const std::int64_t tile = (image * b.rows + r) * b.cols;
         box.oh = (b.row + r) * grid_.m;
         box.ohs = std::min<std::int64_t>(grid_.m, desc.h().out - box.oh);
-        if (kernel(m + (vector * b.tiles() + tile) * lanes_, m_point, b.cols, scratch.slab, pitch, scratch.nonfinite))
-            repair_row(args, box, b.cols, scratch, pitch);
+        bool bad = false;  // from the last tile to the first: see kernel.hpp
+        for (std::int64_t end = b.cols, begin; end > 0; end = begin) {
+            begin = end > b.full_cols() ? b.full_cols() : 0;
+            bad |= kernel(m + (vector * b.tiles() + b.place(image, r, begin)) * lanes_, m_point, end - begin,
+                          scratch.slab + begin * grid_.m * lanes_, pitch, scratch.nonfinite + begin);
+        }
+        if (bad) repair_row(args, box, b.cols, scratch, pitch);
         store_row(args, epilogue, box, scratch.slab, pitch);
     }
 }

@@ -102,7 +102,11 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     const double v = points * tiles * static_cast<double>(layout.ic_vectors()) * lanes * size, m = points * tiles * oc * size;
     // Two vectors of output channels times few tiles don't fill the FMA pipelines; 16 registers leave no slack at all.
     const double efficiency = (isa.registers == 32 ? 1.0 : 0.93) * std::min(1.0, (tiles / groups + 1) * 2 / 10);
-    const double multiply = 2 * points * tiles * inner * oc / (machine.fma(d.src) * efficiency);
+    const auto needed = [&](std::int64_t axis_tiles, std::int64_t out) {  // a short tile does without a point
+        return 1 - (axis_tiles * grid.m > out ? 1 / static_cast<double>(axis_tiles * grid.a) : 0);
+    };
+    const double products = points * tiles * needed(grid.tile_rows, d.h().out) * needed(grid.tile_cols, d.w().out);
+    const double multiply = 2 * products * inner * oc / (machine.fma(d.src) * efficiency);
     const double filter = static_cast<double>(layout.u_size()) * size;
     const double stream = filter / filter_rate(filter, v + m, machine);
     const TransformRate rate = grid.m == 2 ? rate_f2 : rate_f4;

@@ -146,6 +146,14 @@ NPCONV_INLINE __m256d shift_in(__m256d v, __m256d first) {
     return _mm256_blend_pd(_mm256_permute4x64_pd(v, 0x90), first, 1);
 }
 
+NPCONV_INLINE void join_halves(__m256 a, __m256 b, __m256& lo, __m256& hi) {
+    lo = _mm256_permute2f128_ps(a, b, 0x20);
+    hi = _mm256_permute2f128_ps(a, b, 0x31);
+}
+NPCONV_INLINE void join_halves(__m256d a, __m256d b, __m256d& lo, __m256d& hi) {
+    lo = _mm256_permute2f128_pd(a, b, 0x20);
+    hi = _mm256_permute2f128_pd(a, b, 0x31);
+}
 NPCONV_INLINE void transpose(__m256 (&r)[8]) {
     __m256 t[8];
     NPCONV_UNROLL for (int i = 0; i < 4; ++i) {

@@ -102,6 +102,15 @@ NPCONV_INLINE __m512d shift_in(__m512d v, __m512d first) {
     return _mm512_permutex2var_pd(v, _mm512_setr_epi64(8, 0, 1, 2, 3, 4, 5, 6), first);
 }
 
+NPCONV_INLINE void join_halves(__m512 a, __m512 b, __m512& lo, __m512& hi) {
+    lo = _mm512_shuffle_f32x4(a, b, 0x44);
+    hi = _mm512_shuffle_f32x4(a, b, 0xee);
+}
+NPCONV_INLINE void join_halves(__m512d a, __m512d b, __m512d& lo, __m512d& hi) {
+    lo = _mm512_shuffle_f64x2(a, b, 0x44);
+    hi = _mm512_shuffle_f64x2(a, b, 0xee);
+}
+
 // 16x16 in four rounds of 16 shuffles: 32-bit, then 64-bit pairs inside 128-bit lanes, then the lanes themselves.
 NPCONV_INLINE void transpose(__m512 (&r)[16]) {
     __m512 t[16];

@@ -14,6 +14,7 @@
 //   any_nonfinite, sum                over all lanes
 //   deinterleave(a, b, even, odd)     the even and odd elements of the 2*lanes elements a, b
 //   shift_in(v, first)                first[0], v[0], v[1], ...
+//   join_halves(a, b, lo, hi)         the lower halves of a and b, the upper halves
 //   transpose(r)                      lanes x lanes in registers
 #pragma once
 
@@ -124,6 +125,14 @@ NPCONV_INLINE void deinterleave(D2 a, D2 b, D2& even, D2& odd) {
 }
 NPCONV_INLINE F4 shift_in(F4 v, F4 first) { return __builtin_shuffle(v, first, I4{4, 0, 1, 2}); }
 NPCONV_INLINE D2 shift_in(D2 v, D2 first) { return __builtin_shuffle(v, first, L2{2, 0}); }
+NPCONV_INLINE void join_halves(F4 a, F4 b, F4& lo, F4& hi) {
+    lo = __builtin_shuffle(a, b, I4{0, 1, 4, 5});
+    hi = __builtin_shuffle(a, b, I4{2, 3, 6, 7});
+}
+NPCONV_INLINE void join_halves(D2 a, D2 b, D2& lo, D2& hi) {
+    lo = __builtin_shuffle(a, b, L2{0, 2});
+    hi = __builtin_shuffle(a, b, L2{1, 3});
+}
 NPCONV_INLINE void transpose(F4 (&r)[4]) {
     const F4 a = __builtin_shuffle(r[0], r[1], I4{0, 4, 1, 5}), b = __builtin_shuffle(r[2], r[3], I4{0, 4, 1, 5});
     const F4 c = __builtin_shuffle(r[0], r[1], I4{2, 6, 3, 7}), d = __builtin_shuffle(r[2], r[3], I4{2, 6, 3, 7});
