@@ -15,7 +15,7 @@ namespace {
 
 constexpr int most_rows = 7;
 
-// Which columns of a block's loads exist: three taps with stride 1; one, L, L with stride 2.
+// Which columns of a block's loads exist: those of three taps with stride 1, of tap 0 and of twice L columns with stride 2.
 template <class T> struct BlockMask {
     Mask<T> m[3];
 };
@@ -38,8 +38,11 @@ template <class T, int S> void make_columns(Columns<T>& c) {
     c.inner_hi = most(c.inner_lo, least(c.outputs / L, fit < 0 ? 0 : fit / (S * L) + 1));
     for (std::int64_t b = 0; b < c.blocks; ++b)
         for (int k = 0; k < 3; ++k) {
-            const std::int64_t x = c.origin + b * S * L + (S == 1 || k < 2 ? k : 1 + L);
-            c.masks[b].m[k] = mask_range<T>(bound(-x, L), bound(c.width - x, L));
+            // Of tap 0 with stride 2 only the last lane is wanted, the column before the block's own.
+            const bool one = S == 2 && k == 0;
+            const std::int64_t x = c.origin + b * S * L + (S == 1 || k == 1 ? k : one ? 1 - L : 1 + L);
+            const int lo = bound(-x, L);
+            c.masks[b].m[k] = mask_range<T>(one && lo < L - 1 ? L - 1 : lo, bound(c.width - x, L));
         }
 }
 
@@ -52,16 +55,19 @@ NPCONV_INLINE void load_taps(const T* p, const BlockMask<T>& mask, Vec<T> (&tap)
     } else {
         // Columns 1.. hold taps 1 and 2 side by side; tap 0 is tap 2 one output earlier.
         const T* q = p + 1;
-        const Vec<T> a = Masked ? load_masked(q, mask.m[1]) : load(q);
-        const Vec<T> b = Masked ? load_masked(q + L, mask.m[2]) : load(q + L);
+        Vec<T> a = Masked ? load_masked(q, mask.m[1]) : load(q);
+        Vec<T> b = Masked ? load_masked(q + L, mask.m[2]) : load(q + L);
+        NPCONV_KEEP(a);
+        NPCONV_KEEP(b);
         deinterleave(a, b, tap[1], tap[2]);
-        tap[0] = shift_in(tap[2], Masked ? load_masked(p, mask.m[0]) : set1(*p));
+        tap[0] = shift_in(tap[2], Masked ? load_masked(p + 1 - L, mask.m[0]) : set1(*p));
     }
 }
 
-// R output rows of one output channel.
+// Steps of R output rows of one output channel.
 template <class T> struct Job {
-    const T* rows[2 * most_rows + 1];  // column 0 of each input row
+    const T* const* rows;  // column 0 of each input row
+    std::int64_t steps;
     const T* weights;
     T* out;
     std::int64_t out_stride;
@@ -70,25 +76,36 @@ template <class T> struct Job {
     std::int64_t oc;
 };
 
-template <class T, int S, int R, bool Masked, bool Plain>
-NPCONV_INLINE void tile(const Job<T>& job, const Columns<T>& c, std::int64_t block, const Vec<T> (&w)[9],
-                        const EpilogueArgs<T>& e, const Simple<T>& simple, Vec<T> scale, Vec<T> bias) {
+// What is left to do with sums that began with the bias: nothing, a clamp; or the whole epilogue, of sums without it.
+enum class Finish { none, clamp, all };
+
+template <class T> struct Channel {
+    Vec<T> w[9], first;  // weights; what sums begin with
+    Vec<T> scale, bias;
+    Simple<T> simple;
+};
+
+template <class T, int S, int R, bool Masked, Finish F>
+NPCONV_INLINE void tile(const Job<T>& job, const T* const* rows, T* out, const T* residual, const Columns<T>& c, std::int64_t block,
+                        const EpilogueArgs<T>& e, const Channel<T>& channel) {
     constexpr int L = lanes<T>;
     const std::int64_t x = c.origin + block * S * L, n = c.outputs - block * L;
     const BlockMask<T> mask = Masked ? c.masks[block] : BlockMask<T>{};
     Vec<T> acc[R];
-    NPCONV_UNROLL for (int r = 0; r < R; ++r) acc[r] = set1(T(0));
     NPCONV_UNROLL for (int i = 0; i < (R - 1) * S + 3; ++i) {
         Vec<T> tap[3];
-        load_taps<T, S, Masked>(job.rows[i] + x, mask, tap);
-        NPCONV_UNROLL for (int r = 0; r < R; ++r)
-            if (i - r * S >= 0 && i - r * S < 3)
-                NPCONV_UNROLL for (int k = 0; k < 3; ++k) acc[r] = fma(tap[k], w[(i - r * S) * 3 + k], acc[r]);
-    }
-    T* out = job.out + block * L;
-    if constexpr (Plain) {
+        load_taps<T, S, Masked>(rows[i] + x, mask, tap);
         NPCONV_UNROLL for (int r = 0; r < R; ++r) {
-            const Vec<T> v = simple(acc[r], scale, bias);
+            const int row = i - r * S;
+            if (row < 0 || row > 2) continue;
+            NPCONV_UNROLL for (int k = 0; k < 3; ++k)
+                acc[r] = fma(tap[k], channel.w[row * 3 + k], row == 0 && k == 0 ? channel.first : acc[r]);
+        }
+    }
+    out += block * L;
+    if constexpr (F != Finish::all) {
+        NPCONV_UNROLL for (int r = 0; r < R; ++r) {
+            const Vec<T> v = F == Finish::clamp ? channel.simple.clamp(acc[r]) : acc[r];
             if constexpr (Masked) store_partial(out + r * job.out_stride, v, n);
             else store(out + r * job.out_stride, v);
         }
@@ -96,39 +113,51 @@ NPCONV_INLINE void tile(const Job<T>& job, const Columns<T>& c, std::int64_t blo
         T sums[R * L];
         NPCONV_UNROLL for (int r = 0; r < R; ++r) store(sums + r * L, acc[r]);
         NPCONV_NO_UNROLL for (int r = 0; r < R; ++r) {
-            Vec<T> residual = set1(T(0));
-            if (job.residual)
-                residual = load_strided(job.residual + r * job.residual_row + block * L * job.residual_column,
-                                        job.residual_column, n);
-            const Vec<T> v = finish<T>(e, load(sums + r * L), scale, bias, residual);
-            store_partial(out + r * job.out_stride, v, n);
+            Vec<T> other = set1(T(0));
+            if (residual)
+                other = load_strided(residual + r * job.residual_row + block * L * job.residual_column, job.residual_column, n);
+            store_partial(out + r * job.out_stride, finish<T>(e, load(sums + r * L), channel.scale, channel.bias, other), n);
         }
     }
 }
 
-template <class T, int S, int R, bool Plain>
+template <class T, int S, int R, Finish F>
 NPCONV_NOINLINE void strip_rows(const Job<T>& job, const Columns<T>& c, const EpilogueArgs<T>& e) {
-    Vec<T> w[9];
-    NPCONV_UNROLL for (int k = 0; k < 9; ++k) w[k] = set1(job.weights[k]);
-    const Simple<T> simple(e);
-    const Vec<T> scale = channel_scale(e, job.oc), bias = channel_bias(e, job.oc);
-    std::int64_t b = 0;
-    do {  // masked blocks on the left, the inner ones, masked blocks on the right
-        if (Plain && b == c.inner_lo)
-            for (; b < c.inner_hi; ++b) tile<T, S, R, false, Plain>(job, c, b, w, e, simple, scale, bias);
-        if (b < c.blocks) tile<T, S, R, true, Plain>(job, c, b, w, e, simple, scale, bias);
-    } while (++b < c.blocks);
+    Channel<T> channel{{}, {}, channel_scale(e, job.oc), channel_bias(e, job.oc), Simple<T>(e)};
+    NPCONV_UNROLL for (int k = 0; k < 9; ++k) channel.w[k] = set1(job.weights[k]);
+    channel.first = F == Finish::all ? set1(T(0)) : channel.bias;
+    const T* const* rows = job.rows;
+    T* out = job.out;
+    const T* residual = job.residual;
+    for (std::int64_t step = 0; step < job.steps; ++step, rows += R * S, out += R * job.out_stride) {
+        std::int64_t b = 0;
+        do {  // masked blocks on the left, the inner ones, masked blocks on the right
+            if (F != Finish::all && b == c.inner_lo)
+                for (; b < c.inner_hi; ++b) tile<T, S, R, false, F>(job, rows, out, residual, c, b, e, channel);
+            if (b < c.blocks) tile<T, S, R, true, F>(job, rows, out, residual, c, b, e, channel);
+        } while (++b < c.blocks);
+        if (residual) residual += R * job.residual_row;
+    }
 }
 
-// Scratch: a row of zeros or the padded copy of the most rows that one step reads, row offsets, masks.
+template <class T, int S, int R> NPCONV_INLINE void strip_rows_of(const Job<T>& job, const Columns<T>& c, const EpilogueArgs<T>& e) {
+    if (!is_simple(e) || e.scale) return strip_rows<T, S, R, Finish::all>(job, c, e);
+    if (e.activation == Activation::none) return strip_rows<T, S, R, Finish::none>(job, c, e);
+    strip_rows<T, S, R, Finish::clamp>(job, c, e);
+}
+
+// Scratch: a row of zeros or the padded copy of the most rows that one step reads; for all rows of a task their offsets and
+// where they are; masks.
 template <class T> struct Layout {
     std::int64_t row_stride;
-    std::size_t offsets_at, masks_at, bytes;
+    std::size_t offsets_at, pointers_at, masks_at, bytes;
     Layout(const Problem<T>& p, const Task& t) {
         const std::int64_t columns = (t.x1 - t.x0 - 1) * p.sw + 3, blocks = (t.x1 - t.x0 + lanes<T> - 1) / lanes<T>;
+        const std::size_t rows = static_cast<std::size_t>(round_up((t.y1 - t.y0 - 1) * p.sh + 3, 8));
         row_stride = round_up(most(columns, p.iw), 16) + 64;
         offsets_at = static_cast<std::size_t>(((most_rows - 1) * p.sh + 3) * row_stride) * sizeof(T);
-        masks_at = offsets_at + static_cast<std::size_t>(round_up((t.y1 - t.y0 - 1) * p.sh + 3, 8)) * 8;
+        pointers_at = offsets_at + rows * sizeof(std::int64_t);
+        masks_at = pointers_at + rows * sizeof(const T*);
         bytes = masks_at + static_cast<std::size_t>(blocks) * sizeof(BlockMask<T>);
     }
 };
@@ -140,41 +169,48 @@ template <class T> struct Band {
     Columns<T> columns;
     T* rows;                // zeros, or the padded copy
     std::int64_t* offsets;  // of the task's input rows
+    const T** pointers;
 };
 
-// Rows y.. of channel c, R at a time.
+// `steps` steps of R rows from y on, for all outputs of channel c; pointers[0] is the first input row.
+template <class T, int S, int R>
+NPCONV_INLINE void channel_steps(const Band<T>& band, std::int64_t c, std::int64_t y, std::int64_t steps, const T* const* pointers) {
+    const Problem<T>& p = band.p;
+    const Task& t = band.t;
+    const EpilogueArgs<T>& e = p.epilogue;
+    Job<T> job;
+    job.rows = pointers;
+    job.steps = steps;
+    for (std::int64_t m = 0; m < p.multiplier; ++m) {
+        job.oc = c * p.multiplier + m;
+        job.weights = p.weights + job.oc * 9;
+        job.out = p.dst + t.n * p.dst_stride[0] + job.oc * p.dst_stride[1] + t.d * p.dst_stride[2] + y * p.dst_stride[3] + t.x0;
+        job.out_stride = p.dst_stride[3];
+        job.residual = e.residual_kind == Residual::none ? nullptr : residual_at(e, t.n, job.oc, t.d, y, t.x0);
+        job.residual_row = e.residual_stride[3];
+        job.residual_column = e.residual_stride[4];
+        strip_rows_of<T, S, R>(job, band.columns, e);
+    }
+}
+
+// Rows y.. of channel c, R at a time, as many as there are.
 template <class T, int S, int R>
 NPCONV_INLINE std::int64_t channel_rows(const Band<T>& band, std::int64_t c, std::int64_t y) {
     constexpr int n_rows = (R - 1) * S + 3;
     const Problem<T>& p = band.p;
     const Task& t = band.t;
-    const EpilogueArgs<T>& e = p.epilogue;
-    const bool plain = is_simple(e);
-    const T* image = p.src + t.n * p.src_stride[0] + c * p.src_stride[1];
-    Job<T> job;
+    if (p.direct) {
+        const std::int64_t steps = (t.y1 - y) / R;
+        if (steps > 0) channel_steps<T, S, R>(band, c, y, steps, band.pointers + (y - t.y0) * S);
+        return y + steps * R;
+    }
     for (; y + R <= t.y1; y += R) {
-        const std::int64_t* offset = band.offsets + (y - t.y0) * S;
-        if (p.direct) {
-            for (int i = 0; i < n_rows; ++i) job.rows[i] = offset[i] == constant_row ? band.rows : image + offset[i];
-        } else {
-            StripSource<T> source = strip_source(p, t.n, c, t.x0, t.x1);
-            source.row_offset = offset;
-            source.rows = n_rows;
-            p.strip.planar(source, 1, 1, band.rows, 0, band.at.row_stride, 0);
-            for (int i = 0; i < n_rows; ++i) job.rows[i] = band.rows + i * band.at.row_stride;
-        }
-        for (std::int64_t m = 0; m < p.multiplier; ++m) {
-            job.oc = c * p.multiplier + m;
-            job.weights = p.weights + job.oc * 9;
-            job.out = p.dst + t.n * p.dst_stride[0] + job.oc * p.dst_stride[1] + t.d * p.dst_stride[2] +
-                      y * p.dst_stride[3] + t.x0;
-            job.out_stride = p.dst_stride[3];
-            job.residual = e.residual_kind == Residual::none ? nullptr : residual_at(e, t.n, job.oc, t.d, y, t.x0);
-            job.residual_row = e.residual_stride[3];
-            job.residual_column = e.residual_stride[4];
-            if (plain) strip_rows<T, S, R, true>(job, band.columns, e);
-            else strip_rows<T, S, R, false>(job, band.columns, e);
-        }
+        StripSource<T> source = strip_source(p, t.n, c, t.x0, t.x1);
+        source.row_offset = band.offsets + (y - t.y0) * S;
+        source.rows = n_rows;
+        p.strip.planar(source, 1, 1, band.rows, 0, band.at.row_stride, 0);
+        for (int i = 0; i < n_rows; ++i) band.pointers[i] = band.rows + i * band.at.row_stride;
+        channel_steps<T, S, R>(band, c, y, 1, band.pointers);
     }
     return y;
 }
@@ -182,7 +218,8 @@ NPCONV_INLINE std::int64_t channel_rows(const Band<T>& band, std::int64_t c, std
 template <class T, int S> void run_stride(const Problem<T>& p, const Task& t) {
     const Layout<T> at(p, t);
     char* scratch = static_cast<char*>(t.scratch);
-    Band<T> band{p, t, at, {}, static_cast<T*>(t.scratch), reinterpret_cast<std::int64_t*>(scratch + at.offsets_at)};
+    Band<T> band{p, t, at, {}, static_cast<T*>(t.scratch), reinterpret_cast<std::int64_t*>(scratch + at.offsets_at),
+                 reinterpret_cast<const T**>(scratch + at.pointers_at)};
     Columns<T>& c = band.columns;
     c.outputs = t.x1 - t.x0;
     c.masks = reinterpret_cast<BlockMask<T>*>(scratch + at.masks_at);
@@ -200,6 +237,10 @@ template <class T, int S> void run_stride(const Problem<T>& p, const Task& t) {
     for (std::int64_t i = 0; i < n_rows; ++i) band.offsets[i] = row_offset(p, t.d * p.sd, t.y0 * S + i);
     for (std::int64_t channel = t.c; channel < t.c + t.channels; ++channel) {
         std::int64_t y = t.y0;
+        const T* image = p.src + t.n * p.src_stride[0] + channel * p.src_stride[1];
+        if (p.direct)
+            for (std::int64_t i = 0; i < n_rows; ++i)
+                band.pointers[i] = band.offsets[i] == constant_row ? band.rows : image + band.offsets[i];
         if constexpr (most_rows >= 7)
             if (p.rows >= 7) y = channel_rows<T, S, 7>(band, channel, y);
         y = channel_rows<T, S, 4>(band, channel, y);

@@ -139,11 +139,12 @@ NPCONV_INLINE void deinterleave(__m256d a, __m256d b, __m256d& even, __m256d& od
     odd = _mm256_unpackhi_pd(l, h);
 }
 
-NPCONV_INLINE __m256 shift_in(__m256 v, __m256 first) {
-    return _mm256_blend_ps(_mm256_permutevar8x32_ps(v, _mm256_setr_epi32(0, 0, 1, 2, 3, 4, 5, 6)), first, 1);
+NPCONV_INLINE __m256 shift_in(__m256 v, __m256 before) {
+    const __m256i next = _mm256_castps_si256(v), middle = _mm256_castps_si256(_mm256_permute2f128_ps(before, v, 0x21));
+    return _mm256_castsi256_ps(_mm256_alignr_epi8(next, middle, 12));
 }
-NPCONV_INLINE __m256d shift_in(__m256d v, __m256d first) {
-    return _mm256_blend_pd(_mm256_permute4x64_pd(v, 0x90), first, 1);
+NPCONV_INLINE __m256d shift_in(__m256d v, __m256d before) {
+    return _mm256_shuffle_pd(_mm256_permute2f128_pd(before, v, 0x21), v, 0x5);
 }
 
 NPCONV_INLINE void join_halves(__m256 a, __m256 b, __m256& lo, __m256& hi) {

@@ -13,7 +13,7 @@
 //   round, scale_pow2(a, n)           to nearest even; a * 2^n for integral n
 //   any_nonfinite, sum                over all lanes
 //   deinterleave(a, b, even, odd)     the even and odd elements of the 2*lanes elements a, b
-//   shift_in(v, first)                first[0], v[0], v[1], ...
+//   shift_in(v, before)               the last lane of before, v[0], v[1], ...
 //   join_halves(a, b, lo, hi)         the lower halves of a and b, the upper halves
 //   transpose(r)                      lanes x lanes in registers
 #pragma once
@@ -123,8 +123,8 @@ NPCONV_INLINE void deinterleave(D2 a, D2 b, D2& even, D2& odd) {
     even = __builtin_shuffle(a, b, L2{0, 2});
     odd = __builtin_shuffle(a, b, L2{1, 3});
 }
-NPCONV_INLINE F4 shift_in(F4 v, F4 first) { return __builtin_shuffle(v, first, I4{4, 0, 1, 2}); }
-NPCONV_INLINE D2 shift_in(D2 v, D2 first) { return __builtin_shuffle(v, first, L2{2, 0}); }
+NPCONV_INLINE F4 shift_in(F4 v, F4 before) { return __builtin_shuffle(v, before, I4{7, 0, 1, 2}); }
+NPCONV_INLINE D2 shift_in(D2 v, D2 before) { return __builtin_shuffle(v, before, L2{3, 0}); }
 NPCONV_INLINE void join_halves(F4 a, F4 b, F4& lo, F4& hi) {
     lo = __builtin_shuffle(a, b, I4{0, 1, 4, 5});
     hi = __builtin_shuffle(a, b, I4{2, 3, 6, 7});
