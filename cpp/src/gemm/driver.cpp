@@ -252,6 +252,7 @@ private:
         s.x_row_stride = g.output_row_stride;
         s.slack = true;
         s.far = false;
+        s.fetch_output = large_output_;
         if (source.config.source == DenseSource::strip) {
             const std::int64_t from = s.rows * part / parts;
             s.rows = s.rows * (part + 1) / parts - from;
@@ -339,6 +340,9 @@ private:
     }
     char* scratch_memory(const ConvArgs& a, int worker) const { return worker_memory(a, worker) + block_bytes(); }
 
+    // What stays in L3 from call to call need not be fetched: 16x112 -> 96 (5 MB) is 13 % faster without. What doesn't has
+    // to be: 3x224 -> 64 (13 MB) is 20 % faster with it.
+    const bool large_output_ = static_cast<double>(desc.oc * desc.out_pixels()) * sizeof(T) > 0.25 * static_cast<double>(cpu_info().l3);
     const SweepKernel<T>& kernel_;
     const PackKernels<T>& packing_;
     const Source<T> main_;

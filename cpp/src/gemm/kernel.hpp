@@ -61,6 +61,7 @@ template <class T> struct DenseSweep {
     std::int64_t rows, x_row_stride, row_pixels;
     bool slack;                     // vectors may read past the end of a row
     bool far;                       // the pixels are not in a near cache: fetch them ahead
+    bool fetch_output;              // the output isn't either: fetch it for writing before it is needed
     std::int64_t pixel, pixel_row;  // index of the first output pixel, and from row to row
     const T* weights;               // of this group, as pack() wrote them
     std::int64_t oc_first, oc;      // first channel and number of channels of this group

@@ -29,7 +29,7 @@ template <class T> struct Work {
     std::ptrdiff_t ahead;  // from these pixels to some that are needed later; 0: all are near
     const T* w;
     T* sums;
-    bool accumulate, straight, clamp;
+    bool accumulate, straight, fetch, clamp;
     T* dst;
     std::int64_t channel_stride, pixels;
     const T *scale, *bias;  // of the tile's first channel, or null
@@ -91,6 +91,11 @@ template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(const Work<T>& 
     Vec<T> acc[MR][NV];
     NPCONV_UNROLL for (int i = 0; i < MR; ++i)
         NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = set1(T(0));
+    if (work.fetch) {
+        const T* dst = work.dst;
+        NPCONV_UNROLL for (int i = 0; i < MR; ++i, dst += work.channel_stride)
+            NPCONV_UNROLL for (int b = 0; b < NV * L * int(sizeof(T)); b += 64) prefetch_write(reinterpret_cast<const char*>(dst) + b);
+    }
     const DenseTerm* t = work.term;
     const T *const x = work.x, *const w = work.w;
     const std::ptrdiff_t ahead = work.ahead;
@@ -216,6 +221,7 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
                 work.x = x + tile.begin - tile.back;
                 work.sums = sums + i * tile_size<T>;
                 work.straight = end && straight && tile.back == 0;
+                work.fetch = work.straight && a.fetch_output;
                 work.dst = dst + tile.begin;
                 work.pixels = tile.pixels;
                 tile_sum_of[tile.vectors - 1](work);
@@ -242,6 +248,7 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
     work.ahead = a.far ? chunk.tiles * most_vectors * lanes<T> : 0;
     work.accumulate = false;
     work.straight = true;
+    work.fetch = a.fetch_output;
     for (std::int64_t j = a.block_begin; j < a.block_end; ++j, work.ahead = 0) {
         const std::int64_t oc = a.oc_first + j * most_channels, left = a.oc - j * most_channels;
         const int channels = int(left < most_channels ? left : most_channels);

@@ -272,6 +272,7 @@ std::string refuse(const ConvDesc& d, const Isa&) {
 double lanes_seconds(const ConvDesc& d, double L, double in, double out, double fma) {
     const double ic = static_cast<double>(d.ic), idle = std::ceil(ic / L) * L / ic;
     double each = static_cast<double>(d.taps()) / (lanes_unrolled(d) ? 0.92 : 0.55) + 6;
+    if (d.out_pixels() < 100) each += 4;  // entering and leaving a plane
     if (d.dst_order == Order::nchw) each += 5;
     else if (d.ocg() > 1) each += 12;
     double copy = 0;
@@ -284,9 +285,9 @@ double rows_seconds(const ConvDesc& d, double L, double out, double fma, double 
     const double ow = static_cast<double>(d.w().out), oh = static_cast<double>(d.h().out);
     const double idle = std::ceil(ow / L) * L / ow, steps = std::ceil(oh / at_once) + (std::fmod(oh, at_once) > 0);
     const bool image = d.src_order == Order::nchw && d.h().mode == PadMode::constant && d.w().mode == PadMode::constant;
-    const double efficiency = d.w().stride == 2 ? 0.36 : at_once >= 7 ? 0.7 : 0.66;
+    const double efficiency = d.w().stride == 2 ? 0.46 : at_once >= 7 ? 0.79 : 0.74;
     const double planes = static_cast<double>(d.mb * d.oc * d.d().out);
-    return out * idle * 9 * fma / efficiency + planes * steps * (image ? 8e-9 : 150e-9);
+    return out * idle * 9 * fma / efficiency + planes * (image ? 10e-9 + steps * (at_once >= 7 ? 2e-9 : 5e-9) : steps * 150e-9);
 }
 
 double planar_seconds(const ConvDesc& d, double L, double in, double out, double fma, double at_once) {

@@ -108,11 +108,12 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     const double products = points * tiles * needed(grid.tile_rows, d.h().out) * needed(grid.tile_cols, d.w().out);
     const double multiply = 2 * products * inner * oc / (machine.fma(d.src) * efficiency);
     const double filter = static_cast<double>(layout.u_size()) * size;
-    const double stream = filter / filter_rate(filter, v + m, machine);
+    const double stream = 0.8 * filter / filter_rate(filter, v + m, machine);
+    const double entered = points * static_cast<double>(layout.panels) * groups * std::ceil(inner / 256) * 12e-9;
     const TransformRate rate = grid.m == 2 ? rate_f2 : rate_f4;
     const double speed = (isa.vector_bytes >= 32 ? 1.0 : 0.5) * (v + m <= machine.l2_bytes ? 1.0 : 0.7);
     // Prefetching hides the filter behind the arithmetic, or the arithmetic behind the filter.
-    return {v / (rate.input * speed), std::max(multiply, stream) + 0.1 * std::min(multiply, stream), m / (rate.output * speed)};
+    return {v / (rate.input * speed), std::max(multiply, stream) + 0.1 * std::min(multiply, stream) + entered, m / (rate.output * speed)};
 }
 
 // Packing: small filters are transformed inside the caches, large ones at the rate of memory (reading, writing and the
@@ -130,6 +131,9 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
     const double blocks = static_cast<double>(d.g) * static_cast<double>(grid.blocks(d.mb));
     const double filter = static_cast<double>(d.g * layout.u_size()) * static_cast<double>(item_size(d.src));
     double seconds = machine.call_overhead + 1e-6;
+    // Images that don't stay in L3 from call to call are waited for by strips and stores.
+    const double image = static_cast<double>(d.mb * (d.ic * d.in_pixels() + d.oc * d.out_pixels())) * static_cast<double>(item_size(d.src));
+    if (image > 0.25 * machine.l3_bytes) seconds += image * 25e-12 / threads;
     if (!winograd_shares(d, grid, p.split, d.mb, threads)) {
         // The slowest worker has only whole blocks of full size, or a full one more than its share of all tiles.
         const double tiles = static_cast<double>(grid.images(d.mb) * grid.tile_rows * grid.tile_cols * d.g);
@@ -149,7 +153,7 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
     if (d.weights == Weights::fresh)
         return seconds + pack_cost(filter, std::min<double>(threads, static_cast<double>(layout.oc_vectors * d.g)), machine);
     // In a network other layers' data have pushed large filters out of the caches by the next call.
-    if (filter > machine.l2_bytes) seconds += 0.35 * filter / std::min(machine.dram_bandwidth * threads, machine.dram_total);
+    if (filter > machine.l2_bytes) seconds += 0.15 * filter / std::min(machine.dram_bandwidth * threads, machine.dram_total);
     return seconds;
 }
 
