@@ -8,8 +8,9 @@
 #include "algorithms/algorithm.hpp"
 #include "algorithms/repair/repair.hpp"
 #include "algorithms/winograd/kernel.hpp"
+#include "algorithms/winograd/parts.hpp"
 #include "algorithms/winograd/winograd.hpp"
-#include "core/index_map.hpp"
+#include "core/pieces.hpp"
 #include "gemm/points.hpp"
 #include "strip/strip.hpp"
 #include "threading/parallel_for.hpp"
@@ -17,41 +18,7 @@
 namespace npconv {
 namespace {
 
-const WinogradKernels& winograd_kernels(const Isa& isa) {
-    static const WinogradKernels* const table[] = {
-#define NPCONV_ISA(n) &n::winograd_kernels,
-#include "isa/list.inc"
-    };
-    return *table[isa.level];
-}
-
-// Source indices of the rows or columns that `tiles` tiles read. Positions behind the last output's window repeat the
-// last one, so that what lies there (cropped data, say) can't add to the rounding errors of outputs that exist.
-AxisMap tile_map(const Axis& axis, std::int64_t tiles, int m) {
-    const std::int64_t used = axis.out + 2;
-    AxisMap map = axis_map(axis, -axis.pad_begin, used);
-    map.index.resize(static_cast<std::size_t>(std::max(used, tiles * m + 2)), map.index.back());
-    return map;
-}
-
 constexpr std::int64_t filter_channels = 128;  // input channels of one packing task
-constexpr std::int64_t line = 64;
-
-// Hands out 64-byte aligned pieces of the workspace; with a null base it only counts.
-class Pieces {
-public:
-    explicit Pieces(void* base) : base_(static_cast<char*>(base)) {}
-    template <class T> T* take(std::int64_t count) {
-        T* p = reinterpret_cast<T*>(base_ ? base_ + used_ : nullptr);
-        used_ += (count * static_cast<std::int64_t>(sizeof(T)) + line - 1) / line * line;
-        return p;
-    }
-    std::int64_t used() const { return used_; }
-
-private:
-    char* base_;
-    std::int64_t used_ = 0;
-};
 
 template <class T> class WinogradPlan final : public Plan {
 public:
@@ -320,27 +287,7 @@ void WinogradPlan<T>::repair_row(const ConvArgs& args, OutputBox box, std::int64
 template <class T>
 void WinogradPlan<T>::store_row(const ConvArgs& args, const EpilogueArgs<T>& epilogue, const OutputBox& box, const T* slab,
                                 std::int64_t pitch) const noexcept {
-    WinogradStore<T> s;
-    s.slab = slab;
-    s.pitch = pitch;
-    s.rows = box.ohs;
-    s.columns = box.ows;
-    s.channels = box.ocs;
-    s.oc = box.oc;
-    const std::int64_t* d = args.dst.stride;
-    s.dst = args.dst.at<T>(box.n, box.oc) + box.od * d[2] + box.oh * d[3] + box.ow * d[4];
-    s.channel_stride = d[1];
-    s.row_stride = d[3];
-    s.column_stride = d[4];
-    s.epilogue = epilogue;
-    s.residual = nullptr;
-    if (epilogue.residual_kind != Residual::none) {
-        const std::int64_t* r = epilogue.residual_stride;
-        s.residual = epilogue.residual + box.n * r[0] + box.oc * r[1] + box.od * r[2] + box.oh * r[3] + box.ow * r[4];
-        s.residual_channel = r[1];
-        s.residual_row = r[3];
-        s.residual_column = r[4];
-    }
+    const WinogradStore<T> s = winograd_store(args, epilogue, box, slab, pitch);
     (desc.dst_order == Order::nhwc ? kernels_.lanes : kernels_.planar)(s);
 }
 
@@ -404,6 +351,7 @@ template <class T> void WinogradPlan<T>::execute(const ConvArgs& args) const noe
 extern const Algorithm winograd_algorithm;
 
 std::unique_ptr<Plan> make_winograd_plan(const ConvDesc& d, const Isa& isa, const Params& p) {
+    if (WinogradParams(p).few) return make_winograd_few_plan(d, isa, p);
     if (d.src == DType::f64) return std::make_unique<WinogradPlan<double>>(d, winograd_algorithm, isa, p);
     return std::make_unique<WinogradPlan<float>>(d, winograd_algorithm, isa, p);
 }

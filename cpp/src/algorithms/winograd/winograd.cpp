@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "algorithms/algorithm.hpp"
+#include "algorithms/winograd/few.hpp"
 #include "gemm/points.hpp"
 
 namespace npconv {
@@ -43,6 +44,11 @@ std::int64_t winograd_inner(const ConvDesc& d, std::int64_t lanes) {
 
 namespace {
 
+bool few_possible(const ConvDesc& d) {
+    return d.src == DType::f32 && d.icg() <= winograd_few_channels && d.d().kernel == 1 && d.d().in == 1 && d.dst_order == Order::nchw &&
+           d.accuracy != Accuracy::strict;
+}
+
 std::string refuse(const ConvDesc& d, const Isa&) {
     if (d.direction != Direction::fwd) return "computes forward convolutions only";
     if (d.h().kernel != 3 || d.w().kernel != 3)
@@ -53,7 +59,7 @@ std::string refuse(const ConvDesc& d, const Isa&) {
     return "";
 }
 
-std::vector<Params> candidates(const ConvDesc& d, const Isa&, int threads, Rigor rigor) {
+std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor) {
     std::vector<int> tiles = {14, 28, 56};
     if (rigor == Rigor::exhaustive) tiles = {7, 14, 28, 42, 56, 84, 112};
     std::vector<Params> found;
@@ -71,6 +77,7 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa&, int threads, Rigor
                 found.push_back(WinogradParams(Params{{m, t, split}}));
         }
     }
+    if (few_possible(d)) found.push_back(WinogradParams(Params{{4, isa.vector_bytes / 4, 0, 1, 0, 0}}));
     return found;
 }
 
@@ -122,18 +129,31 @@ double pack_cost(double filter, double workers, const Machine& machine) {
     return filter / ((2 * filter <= machine.l3_bytes ? 40e9 : 12e9) * workers);
 }
 
+// A unit meets an output channel in 250 cycles for three channels, mostly loads and multiplications; its input transform
+// takes as long as eight of these. 16 registers hold the outputs of a tile but nothing else.
+double few_seconds(const ConvDesc& d, const Isa& isa, int threads, const Machine& machine) {
+    const double lanes = isa.vector_bytes / 4.0, cycle = 2 * lanes / machine.fma_f32, ic = static_cast<double>(d.icg());
+    const double units = std::ceil(static_cast<double>(d.w().out) / lanes) * std::ceil(static_cast<double>(d.h().out) / 4) / 4;
+    const double unit = ((60 + 64 * ic) * static_cast<double>(d.ocg()) + 700 * ic + 200) * (isa.registers == 32 ? 1 : 1.3);
+    double seconds = machine.call_overhead + static_cast<double>(d.mb * d.g) * units * unit * cycle / threads;
+    if (threads > 1) seconds += machine.parallel_overhead;
+    if (d.weights == Weights::fresh) seconds += static_cast<double>(d.oc) * ic * 60e-9;
+    return seconds;
+}
+
 double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int threads, const Machine& machine) {
     const WinogradParams p(params);
+    const double image = static_cast<double>(d.mb * (d.ic * d.in_pixels() + d.oc * d.out_pixels())) * static_cast<double>(item_size(d.src));
+    // Images that don't stay in L3 from call to call are waited for by strips and stores.
+    const double far = image > 0.25 * machine.l3_bytes ? image * 25e-12 / threads : 0;
+    if (p.few) return few_seconds(d, isa, threads, machine) + 0.5 * far;
     const WinogradGrid grid(d, p);
     const std::int64_t lanes = isa.vector_bytes / static_cast<std::int64_t>(item_size(d.src));
     const PointsLayout layout(isa, d.src, grid.points, winograd_inner(d, lanes), d.ocg());
     const BlockCost c = block_cost(d, isa, grid, layout, machine);
     const double blocks = static_cast<double>(d.g) * static_cast<double>(grid.blocks(d.mb));
     const double filter = static_cast<double>(d.g * layout.u_size()) * static_cast<double>(item_size(d.src));
-    double seconds = machine.call_overhead + 1e-6;
-    // Images that don't stay in L3 from call to call are waited for by strips and stores.
-    const double image = static_cast<double>(d.mb * (d.ic * d.in_pixels() + d.oc * d.out_pixels())) * static_cast<double>(item_size(d.src));
-    if (image > 0.25 * machine.l3_bytes) seconds += image * 25e-12 / threads;
+    double seconds = machine.call_overhead + 1e-6 + far;
     if (!winograd_shares(d, grid, p.split, d.mb, threads)) {
         // The slowest worker has only whole blocks of full size, or a full one more than its share of all tiles.
         const double tiles = static_cast<double>(grid.images(d.mb) * grid.tile_rows * grid.tile_cols * d.g);
@@ -157,7 +177,7 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
     return seconds;
 }
 
-const char* const param_names[] = {"m", "tiles", "split", nullptr};
+const char* const param_names[] = {"m", "tiles", "split", "few", nullptr};
 
 }  // namespace
 

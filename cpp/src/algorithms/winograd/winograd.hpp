@@ -26,9 +26,10 @@ struct WinogradParams {
     int m;      // outputs of a tile along each axis: 2 or 4
     int tiles;  // tiles that a block should have
     int split;  // 0: every worker computes whole blocks; 1: the workers share each block's three phases
+    int few;    // 1: the plan for few input channels (few.hpp), which has no blocks
 
-    explicit WinogradParams(const Params& p) : m(p.v[0]), tiles(p.v[1]), split(p.v[2]) {}
-    operator Params() const { return {{m, tiles, split, 0, 0, 0}}; }
+    explicit WinogradParams(const Params& p) : m(p.v[0]), tiles(p.v[1]), split(p.v[2]), few(p.v[3]) {}
+    operator Params() const { return {{m, tiles, split, few, 0, 0}}; }
 };
 
 // An "image" is one output depth slice of one batch entry. A block is a rectangle of tiles of one image, or all tiles of
@@ -58,5 +59,6 @@ inline bool winograd_shares(const ConvDesc& d, const WinogradGrid& grid, int spl
 std::int64_t winograd_inner(const ConvDesc&, std::int64_t lanes);
 
 std::unique_ptr<Plan> make_winograd_plan(const ConvDesc&, const Isa&, const Params&);
+std::unique_ptr<Plan> make_winograd_few_plan(const ConvDesc&, const Isa&, const Params&);
 
 }  // namespace npconv

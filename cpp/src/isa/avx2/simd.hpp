@@ -182,6 +182,15 @@ NPCONV_INLINE void transpose(__m256d (&r)[4]) {
     r[3] = _mm256_permute2f128_pd(b, d, 0x31);
 }
 
+NPCONV_INLINE void unweave(__m256 (&r)[4]) {
+    const __m256 a = _mm256_unpacklo_ps(r[0], r[1]), b = _mm256_unpackhi_ps(r[0], r[1]);
+    const __m256 c = _mm256_unpacklo_ps(r[2], r[3]), d = _mm256_unpackhi_ps(r[2], r[3]);
+    r[0] = _mm256_shuffle_ps(a, c, 0x44);
+    r[1] = _mm256_shuffle_ps(a, c, 0xee);
+    r[2] = _mm256_shuffle_ps(b, d, 0x44);
+    r[3] = _mm256_shuffle_ps(b, d, 0xee);
+}
+
 NPCONV_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 NPCONV_INLINE void prefetch_l2(const void* p) { __builtin_prefetch(p, 0, 2); }
 NPCONV_INLINE void prefetch_write(const void* p) { __builtin_prefetch(p, 1, 3); }

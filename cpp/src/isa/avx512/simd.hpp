@@ -157,6 +157,15 @@ NPCONV_INLINE void transpose(__m512d (&r)[8]) {
     NPCONV_UNROLL for (int i = 0; i < 8; ++i) r[i] = t[i];
 }
 
+NPCONV_INLINE void unweave(__m512 (&r)[4]) {
+    const __m512 a = _mm512_unpacklo_ps(r[0], r[1]), b = _mm512_unpackhi_ps(r[0], r[1]);
+    const __m512 c = _mm512_unpacklo_ps(r[2], r[3]), d = _mm512_unpackhi_ps(r[2], r[3]);
+    r[0] = _mm512_shuffle_ps(a, c, 0x44);
+    r[1] = _mm512_shuffle_ps(a, c, 0xee);
+    r[2] = _mm512_shuffle_ps(b, d, 0x44);
+    r[3] = _mm512_shuffle_ps(b, d, 0xee);
+}
+
 NPCONV_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 NPCONV_INLINE void prefetch_l2(const void* p) { __builtin_prefetch(p, 0, 2); }
 NPCONV_INLINE void prefetch_write(const void* p) { __builtin_prefetch(p, 1, 3); }

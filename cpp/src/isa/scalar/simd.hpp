@@ -16,6 +16,8 @@
 //   shift_in(v, before)               the last lane of before, v[0], v[1], ...
 //   join_halves(a, b, lo, hi)         the lower halves of a and b, the upper halves
 //   transpose(r)                      lanes x lanes in registers
+//   unweave(r)                        of four float vectors, the transposes of 4x4 floats: r[0] becomes r[0][0], r[1][0], r[2][0],
+//                                     r[3][0], r[0][4], r[1][4], ..., r[1] the same from lane 1 on; its own inverse
 #pragma once
 
 #include <cstddef>
@@ -146,6 +148,8 @@ NPCONV_INLINE void transpose(D2 (&r)[2]) {
     r[0] = a;
     r[1] = b;
 }
+
+NPCONV_INLINE void unweave(F4 (&r)[4]) { transpose(r); }
 
 NPCONV_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
 NPCONV_INLINE void prefetch_l2(const void* p) { __builtin_prefetch(p, 0, 2); }
