@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "gemm/driver.hpp"
+#include "threading/makespan.hpp"
 
 namespace npconv {
 namespace {
@@ -18,6 +19,7 @@ constexpr double hidden = 0.15;                                            // of
 constexpr double barrier_seconds = 1.5e-6;
 constexpr double task_seconds = 1e-7;
 constexpr double late_rate = 24e9;                                         // packing weights where they are used
+constexpr double handover_rate = 20e9;                                     // weights that another core has packed
 
 double ceil_div(double a, double b) { return std::ceil(a / b); }
 
@@ -116,23 +118,6 @@ double Shape::loading(double rows, double columns) const {
     return seconds;
 }
 
-// When the last worker is done with tasks that are taken in order by whoever is free.
-template <class F> double makespan(std::int64_t tasks, int workers, F cost) {
-    constexpr std::int64_t most_tasks = 128;
-    constexpr int most_workers = 64;
-    double total = 0, largest = 0, busy[most_workers] = {};
-    const int n = std::min(workers, most_workers);
-    for (std::int64_t i = 0; i < std::min(tasks, most_tasks); ++i) {
-        const double c = cost(i);
-        *std::min_element(busy, busy + n) += c;
-        total += c;
-        largest = std::max(largest, c);
-    }
-    if (tasks <= most_tasks && workers <= most_workers) return *std::max_element(busy, busy + n);
-    const double each = total / static_cast<double>(std::min(tasks, most_tasks));
-    return each * static_cast<double>(tasks) / workers + 0.5 * largest;
-}
-
 // The costs of one call's bands, of which the last in a column of bands may be shorter.
 struct Bands {
     const DenseGeometry& g;
@@ -195,7 +180,7 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
     if (workers > 1) seconds += machine.parallel_overhead;
     if (d.weights == Weights::fresh && !config.late) {
         const double rate = packed > machine.l2_bytes ? 12e9 : config.lanes_are_pixels ? 11e9 : 20e9;
-        seconds += packed / (rate * std::min(workers, blocks * groups));
+        seconds += packed / (rate * std::min(workers, blocks * groups)) + packed * (1 - 1 / workers) / handover_rate;
     }
     return seconds;
 }

@@ -26,6 +26,12 @@ template <class T> NPCONV_INLINE void copy(const T* src, T* dst, std::int64_t n)
     store_partial(dst + i, load_partial(src + i, n - i), n - i);
 }
 
+template <class V> NPCONV_INLINE void deinterleave(V a, V b, V& even, V& odd) {
+    part(a, b, even, odd);
+    even = line_up(even);
+    odd = line_up(odd);
+}
+
 // Columns [begin, end) of one channel's row, one by one.
 template <class T>
 NPCONV_INLINE void planar_columns(const StripSource<T>& s, const T* row, std::int64_t begin, std::int64_t end, int phases,

@@ -281,11 +281,11 @@ double lanes_seconds(const ConvDesc& d, double L, double in, double out, double 
     return (out * each + in * copy) * idle * fma;
 }
 
-double rows_seconds(const ConvDesc& d, double L, double out, double fma, double at_once) {
+double rows_seconds(const ConvDesc& d, bool spills, double L, double out, double fma, double at_once) {
     const double ow = static_cast<double>(d.w().out), oh = static_cast<double>(d.h().out);
     const double idle = std::ceil(ow / L) * L / ow, steps = std::ceil(oh / at_once) + (std::fmod(oh, at_once) > 0);
     const bool image = d.src_order == Order::nchw && d.h().mode == PadMode::constant && d.w().mode == PadMode::constant;
-    const double efficiency = d.w().stride == 2 ? 0.46 : at_once >= 7 ? 0.79 : 0.74;
+    const double efficiency = d.w().stride == 2 ? (spills ? 0.52 : 0.58) : at_once >= 7 ? 0.79 : 0.74;
     const double planes = static_cast<double>(d.mb * d.oc * d.d().out);
     return out * idle * 9 * fma / efficiency + planes * (image ? 10e-9 + steps * (at_once >= 7 ? 2e-9 : 5e-9) : steps * 150e-9);
 }
@@ -314,7 +314,7 @@ double estimate(const ConvDesc& desc, const Isa& isa, const Params& p, int threa
     const double out = static_cast<double>(d.mb * d.oc * d.out_pixels());
     const double fma = 2 / m.fma(d.src) * (isa.registers >= 32 ? 1 : 1.3), at_once = static_cast<double>(p.v[1]);
     double seconds = p.v[0] == lanes  ? lanes_seconds(d, L, in, out, fma)
-                     : p.v[0] == rows ? rows_seconds(d, L, out, fma, at_once)
+                     : p.v[0] == rows ? rows_seconds(d, isa.registers < 32 && at_once >= 7, L, out, fma, at_once)
                      : p.v[0] == planar ? planar_seconds(d, L, in, out, fma, at_once)
                                         : interleaved_seconds(d, L, in, out, fma, at_once);
     const Partition cut = partition(d, isa, p, d.mb, threads);

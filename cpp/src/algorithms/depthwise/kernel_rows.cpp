@@ -1,13 +1,15 @@
 // 3x3 kernels on nchw images, stride 1 or 2 on both axes: lanes = neighbouring outputs of one row, R output rows at a
 // time, the nine weights in registers (memory operands where there are 16 registers only). Rows come straight from the
 // image; padding rows point to a row of zeros and the outer column blocks load under masks that are made once per task.
-// With stride 2, two vectors are split into their even and odd elements, taps 1 and 2, and tap 0 is tap 2 shifted by an
-// output. What isn't zero padding of an nchw image is read from a padded copy of R output rows' input.
-// Zen 4, one core, peak 118 GFLOP/s, AVX-512 (AVX2), R = 7:
-//   32x112: 82 (56)   144x56: 72 (56)   192x28: 63 (45)   384x14: 53 (35)   960x7: 26 (26)   96x112 stride 2: 38 (29)
-// Small maps leave lanes idle (7 of 16) and pay about 8 ns per channel and step of R rows. Of the nine loads of three input
-// rows six cross a cache line. Prefetching the next rows or the output changes nothing: at 37 to 42 GB/s the hardware's
-// prefetchers suffice.
+// What isn't zero padding of an nchw image is read from a padded copy of R output rows' input.
+// Percent of the FMA peak on one Zen 4 core (118 GFLOP/s), AVX-512 (AVX2), R = 7 or 4, whichever is faster:
+//   stride 1: 32x112 77 (62), 144x56 68 (61), 192x28 60 (47), 384x14 45 (35), 960x7 22 (23)
+//   stride 2: 96x112 46 (34), 144x56 47 (35), 192x28 38 (27), 576x14 17 (18)
+// Wide maps of stride 1 wait for L2 or L3 and for loads: of the nine of three input rows six cross a cache line. Small maps
+// leave lanes idle (7 of 16) and pay about 8 ns per channel and step of R rows. Stride 2 waits for L2 or L3: 88 of the 100
+// microseconds that 96x112 takes are needed to read and write the images at all. Where the image does not begin at a cache
+// line (large NumPy arrays begin 16 bytes behind one) every load crosses one: up to 15 % longer. Prefetching the next rows
+// or the output changes nothing.
 #include "algorithms/depthwise/output.hpp"
 
 namespace npconv::NPCONV_THIS_ISA {
@@ -15,7 +17,7 @@ namespace {
 
 constexpr int most_rows = 7;
 
-// Which columns of a block's loads exist: those of three taps with stride 1, of tap 0 and of twice L columns with stride 2.
+// Which columns of a block's loads exist: of three taps with stride 1, of twice L columns with stride 2.
 template <class T> struct BlockMask {
     Mask<T> m[3];
 };
@@ -30,38 +32,17 @@ template <class T> struct Columns {
 NPCONV_INLINE int bound(std::int64_t i, int most_lanes) { return i < 0 ? 0 : i > most_lanes ? most_lanes : int(i); }
 
 template <class T, int S> void make_columns(Columns<T>& c) {
-    constexpr int L = lanes<T>;
+    constexpr int L = lanes<T>, loads = S == 1 ? 3 : 2, first = S - 1, step = S == 1 ? 1 : L, last = first + (loads - 1) * step + L - 1;
+    const std::int64_t before = -c.origin - first;  // columns that block 0 reads before the first one
     c.blocks = (c.outputs + L - 1) / L;
-    c.inner_lo = least(c.origin >= 0 ? 0 : (-c.origin + S * L - 1) / (S * L), c.blocks);
-    // Without masks, S*L + 2 columns are read and L outputs written.
-    const std::int64_t fit = c.width - c.origin - S * L - 2;
+    c.inner_lo = least(before <= 0 ? 0 : (before + S * L - 1) / (S * L), c.blocks);
+    const std::int64_t fit = c.width - c.origin - last - 1;
     c.inner_hi = most(c.inner_lo, least(c.outputs / L, fit < 0 ? 0 : fit / (S * L) + 1));
     for (std::int64_t b = 0; b < c.blocks; ++b)
-        for (int k = 0; k < 3; ++k) {
-            // Of tap 0 with stride 2 only the last lane is wanted, the column before the block's own.
-            const bool one = S == 2 && k == 0;
-            const std::int64_t x = c.origin + b * S * L + (S == 1 || k == 1 ? k : one ? 1 - L : 1 + L);
-            const int lo = bound(-x, L);
-            c.masks[b].m[k] = mask_range<T>(one && lo < L - 1 ? L - 1 : lo, bound(c.width - x, L));
+        for (int k = 0; k < loads; ++k) {
+            const std::int64_t x = c.origin + b * S * L + first + k * step;
+            c.masks[b].m[k] = mask_range<T>(bound(-x, L), bound(c.width - x, L));
         }
-}
-
-// The three taps of a row for L outputs from column x on.
-template <class T, int S, bool Masked>
-NPCONV_INLINE void load_taps(const T* p, const BlockMask<T>& mask, Vec<T> (&tap)[3]) {
-    constexpr int L = lanes<T>;
-    if constexpr (S == 1) {
-        NPCONV_UNROLL for (int k = 0; k < 3; ++k) tap[k] = Masked ? load_masked(p + k, mask.m[k]) : load(p + k);
-    } else {
-        // Columns 1.. hold taps 1 and 2 side by side; tap 0 is tap 2 one output earlier.
-        const T* q = p + 1;
-        Vec<T> a = Masked ? load_masked(q, mask.m[1]) : load(q);
-        Vec<T> b = Masked ? load_masked(q + L, mask.m[2]) : load(q + L);
-        NPCONV_KEEP(a);
-        NPCONV_KEEP(b);
-        deinterleave(a, b, tap[1], tap[2]);
-        tap[0] = shift_in(tap[2], Masked ? load_masked(p + 1 - L, mask.m[0]) : set1(*p));
-    }
 }
 
 // Steps of R output rows of one output channel.
@@ -85,23 +66,73 @@ template <class T> struct Channel {
     Simple<T> simple;
 };
 
-template <class T, int S, int R, bool Masked, Finish F>
-NPCONV_INLINE void tile(const Job<T>& job, const T* const* rows, T* out, const T* residual, const Columns<T>& c, std::int64_t block,
-                        const EpilogueArgs<T>& e, const Channel<T>& channel) {
-    constexpr int L = lanes<T>;
-    const std::int64_t x = c.origin + block * S * L, n = c.outputs - block * L;
-    const BlockMask<T> mask = Masked ? c.masks[block] : BlockMask<T>{};
-    Vec<T> acc[R];
-    NPCONV_UNROLL for (int i = 0; i < (R - 1) * S + 3; ++i) {
+// Sums of R rows of L outputs from column x on. The three taps of a row are loads at neighbouring columns.
+template <class T, int R, bool Masked>
+NPCONV_INLINE void sums(const T* const* rows, std::int64_t x, const BlockMask<T>& mask, const Channel<T>& channel, T*, Vec<T> (&acc)[R]) {
+    NPCONV_UNROLL for (int i = 0; i < R + 2; ++i) {
+        const T* p = rows[i] + x;
         Vec<T> tap[3];
-        load_taps<T, S, Masked>(rows[i] + x, mask, tap);
+        NPCONV_UNROLL for (int k = 0; k < 3; ++k) tap[k] = Masked ? load_masked(p + k, mask.m[k]) : load(p + k);
         NPCONV_UNROLL for (int r = 0; r < R; ++r) {
-            const int row = i - r * S;
+            const int row = i - r;
             if (row < 0 || row > 2) continue;
             NPCONV_UNROLL for (int k = 0; k < 3; ++k)
                 acc[r] = fma(tap[k], channel.w[row * 3 + k], row == 0 && k == 0 ? channel.first : acc[r]);
         }
     }
+}
+
+// With stride 2, two loads hold taps 1 and 2 of L outputs; tap 0 is tap 2 of the output before. Its products are therefore
+// summed apart and moved by an output once per row of outputs, not of inputs, as the order of the lanes is put right.
+// `carry` hands the last of these sums on to the next block.
+template <class T, int R, bool Masked>
+NPCONV_INLINE void sums_of_second(const T* const* rows, std::int64_t x, const BlockMask<T>& mask, const Channel<T>& channel, T* carry,
+                                  Vec<T> (&acc)[R]) {
+    constexpr int L = lanes<T>;
+    Vec<T> moved[R];
+    NPCONV_UNROLL for (int i = 0; i < 2 * R + 1; ++i) {
+        const T* p = rows[i] + x + 1;
+        const Vec<T> a = Masked ? load_masked(p, mask.m[0]) : load(p), b = Masked ? load_masked(p + L, mask.m[1]) : load(p + L);
+        Vec<T> even, odd;
+        part(a, b, even, odd);
+        NPCONV_UNROLL for (int r = 0; r < R; ++r) {
+            const int row = i - 2 * r;
+            if (row < 0 || row > 2) continue;
+            const Vec<T>* w = channel.w + row * 3;
+            moved[r] = row == 0 ? mul(odd, w[0]) : fma(odd, w[0], moved[r]);
+            acc[r] = fma(odd, w[2], fma(even, w[1], row == 0 ? channel.first : acc[r]));
+        }
+    }
+    NPCONV_UNROLL for (int r = 0; r < R; ++r) {
+        const Vec<T> m = line_up(moved[r]);
+        acc[r] = add(line_up(acc[r]), shift_in(m, load(carry + r * L)));
+        store(carry + r * L, m);
+    }
+}
+
+// What tap 0 of the first output adds: the column before the first block's.
+template <class T, int R>
+NPCONV_INLINE void first_carry(const T* const* rows, const Columns<T>& c, const Channel<T>& channel, T* carry) {
+    const bool exists = c.origin >= 0 && c.origin < c.width;
+    NPCONV_UNROLL for (int r = 0; r < R; ++r) {
+        Vec<T> m = set1(T(0));
+        NPCONV_UNROLL for (int row = 0; row < 3; ++row) {
+            const Vec<T> value = set1(exists ? rows[2 * r + row][c.origin] : T(0));
+            m = row == 0 ? mul(value, channel.w[0]) : fma(value, channel.w[row * 3], m);
+        }
+        store(carry + r * lanes<T>, m);
+    }
+}
+
+template <class T, int S, int R, bool Masked, Finish F>
+NPCONV_INLINE void tile(const Job<T>& job, const T* const* rows, T* out, const T* residual, const Columns<T>& c, std::int64_t block,
+                        const EpilogueArgs<T>& e, const Channel<T>& channel, T* carry) {
+    constexpr int L = lanes<T>;
+    const std::int64_t x = c.origin + block * S * L, n = c.outputs - block * L;
+    const BlockMask<T> mask = Masked ? c.masks[block] : BlockMask<T>{};
+    Vec<T> acc[R];
+    if constexpr (S == 1) sums<T, R, Masked>(rows, x, mask, channel, carry, acc);
+    else sums_of_second<T, R, Masked>(rows, x, mask, channel, carry, acc);
     out += block * L;
     if constexpr (F != Finish::all) {
         NPCONV_UNROLL for (int r = 0; r < R; ++r) {
@@ -129,12 +160,14 @@ NPCONV_NOINLINE void strip_rows(const Job<T>& job, const Columns<T>& c, const Ep
     const T* const* rows = job.rows;
     T* out = job.out;
     const T* residual = job.residual;
+    alignas(64) T carry[S == 2 ? R * lanes<T> : 1];
     for (std::int64_t step = 0; step < job.steps; ++step, rows += R * S, out += R * job.out_stride) {
+        if constexpr (S == 2) first_carry<T, R>(rows, c, channel, carry);
         std::int64_t b = 0;
         do {  // masked blocks on the left, the inner ones, masked blocks on the right
             if (F != Finish::all && b == c.inner_lo)
-                for (; b < c.inner_hi; ++b) tile<T, S, R, false, F>(job, rows, out, residual, c, b, e, channel);
-            if (b < c.blocks) tile<T, S, R, true, F>(job, rows, out, residual, c, b, e, channel);
+                for (; b < c.inner_hi; ++b) tile<T, S, R, false, F>(job, rows, out, residual, c, b, e, channel, carry);
+            if (b < c.blocks) tile<T, S, R, true, F>(job, rows, out, residual, c, b, e, channel, carry);
         } while (++b < c.blocks);
         if (residual) residual += R * job.residual_row;
     }

@@ -128,16 +128,16 @@ NPCONV_INLINE double sum(__m256d a) {
     return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
 }
 
-NPCONV_INLINE void deinterleave(__m256 a, __m256 b, __m256& even, __m256& odd) {
-    const __m256 l = _mm256_permute2f128_ps(a, b, 0x20), h = _mm256_permute2f128_ps(a, b, 0x31);
-    even = _mm256_shuffle_ps(l, h, 0x88);
-    odd = _mm256_shuffle_ps(l, h, 0xdd);
+NPCONV_INLINE void part(__m256 a, __m256 b, __m256& even, __m256& odd) {
+    even = _mm256_shuffle_ps(a, b, 0x88);
+    odd = _mm256_shuffle_ps(a, b, 0xdd);
 }
-NPCONV_INLINE void deinterleave(__m256d a, __m256d b, __m256d& even, __m256d& odd) {
-    const __m256d l = _mm256_permute2f128_pd(a, b, 0x20), h = _mm256_permute2f128_pd(a, b, 0x31);
-    even = _mm256_unpacklo_pd(l, h);
-    odd = _mm256_unpackhi_pd(l, h);
+NPCONV_INLINE void part(__m256d a, __m256d b, __m256d& even, __m256d& odd) {
+    even = _mm256_unpacklo_pd(a, b);
+    odd = _mm256_unpackhi_pd(a, b);
 }
+NPCONV_INLINE __m256d line_up(__m256d v) { return _mm256_permute4x64_pd(v, 0xd8); }
+NPCONV_INLINE __m256 line_up(__m256 v) { return _mm256_castpd_ps(line_up(_mm256_castps_pd(v))); }
 
 NPCONV_INLINE __m256 shift_in(__m256 v, __m256 before) {
     const __m256i next = _mm256_castps_si256(v), middle = _mm256_castps_si256(_mm256_permute2f128_ps(before, v, 0x21));

@@ -84,17 +84,18 @@ NPCONV_INLINE bool any_nonfinite(__m512d a) { return _mm512_cmp_pd_mask(_mm512_s
 NPCONV_INLINE float sum(__m512 a) { return _mm512_reduce_add_ps(a); }
 NPCONV_INLINE double sum(__m512d a) { return _mm512_reduce_add_pd(a); }
 
-// Shuffles of two sources run beside multiplications; vpermt2ps, which has three, takes two cycles from them on Zen 4.
-NPCONV_INLINE void deinterleave(__m512 a, __m512 b, __m512& even, __m512& odd) {
-    const __m512i pairs = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-    even = _mm512_castpd_ps(_mm512_permutexvar_pd(pairs, _mm512_castps_pd(_mm512_shuffle_ps(a, b, 0x88))));
-    odd = _mm512_castpd_ps(_mm512_permutexvar_pd(pairs, _mm512_castps_pd(_mm512_shuffle_ps(a, b, 0xdd))));
+// On Zen 4 shuffles of two sources run beside multiplications, those within 128 bits at no cost; vpermt2ps, which has
+// three, takes two cycles from them.
+NPCONV_INLINE void part(__m512 a, __m512 b, __m512& even, __m512& odd) {
+    even = _mm512_shuffle_ps(a, b, 0x88);
+    odd = _mm512_shuffle_ps(a, b, 0xdd);
 }
-NPCONV_INLINE void deinterleave(__m512d a, __m512d b, __m512d& even, __m512d& odd) {
-    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-    even = _mm512_permutexvar_pd(order, _mm512_unpacklo_pd(a, b));
-    odd = _mm512_permutexvar_pd(order, _mm512_unpackhi_pd(a, b));
+NPCONV_INLINE void part(__m512d a, __m512d b, __m512d& even, __m512d& odd) {
+    even = _mm512_unpacklo_pd(a, b);
+    odd = _mm512_unpackhi_pd(a, b);
 }
+NPCONV_INLINE __m512d line_up(__m512d v) { return _mm512_permutexvar_pd(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), v); }
+NPCONV_INLINE __m512 line_up(__m512 v) { return _mm512_castpd_ps(line_up(_mm512_castps_pd(v))); }
 
 NPCONV_INLINE __m512 shift_in(__m512 v, __m512 before) {
     return _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(v), _mm512_castps_si512(before), 15));

@@ -12,7 +12,8 @@
 //   select_lt(x, y, a, b)             x < y ? a : b, so b for NaN
 //   round, scale_pow2(a, n)           to nearest even; a * 2^n for integral n
 //   any_nonfinite, sum                over all lanes
-//   deinterleave(a, b, even, odd)     the even and odd elements of the 2*lanes elements a, b
+//   part(a, b, even, odd)             the even and odd elements of the 2*lanes elements a, b, in an order that
+//   line_up(v)                        turns into their own
 //   shift_in(v, before)               the last lane of before, v[0], v[1], ...
 //   join_halves(a, b, lo, hi)         the lower halves of a and b, the upper halves
 //   transpose(r)                      lanes x lanes in registers
@@ -117,14 +118,16 @@ NPCONV_INLINE bool any_nonfinite(D2 a) {
 NPCONV_INLINE float sum(F4 a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 NPCONV_INLINE double sum(D2 a) { return a[0] + a[1]; }
 
-NPCONV_INLINE void deinterleave(F4 a, F4 b, F4& even, F4& odd) {
+NPCONV_INLINE void part(F4 a, F4 b, F4& even, F4& odd) {
     even = __builtin_shuffle(a, b, I4{0, 2, 4, 6});
     odd = __builtin_shuffle(a, b, I4{1, 3, 5, 7});
 }
-NPCONV_INLINE void deinterleave(D2 a, D2 b, D2& even, D2& odd) {
+NPCONV_INLINE void part(D2 a, D2 b, D2& even, D2& odd) {
     even = __builtin_shuffle(a, b, L2{0, 2});
     odd = __builtin_shuffle(a, b, L2{1, 3});
 }
+NPCONV_INLINE F4 line_up(F4 v) { return v; }
+NPCONV_INLINE D2 line_up(D2 v) { return v; }
 NPCONV_INLINE F4 shift_in(F4 v, F4 before) { return __builtin_shuffle(v, before, I4{7, 0, 1, 2}); }
 NPCONV_INLINE D2 shift_in(D2 v, D2 before) { return __builtin_shuffle(v, before, L2{3, 0}); }
 NPCONV_INLINE void join_halves(F4 a, F4 b, F4& lo, F4& hi) {
