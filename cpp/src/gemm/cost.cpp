@@ -170,10 +170,9 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
                                                 bands.average(bands.sum) * together * share(tasks) + (workers > 1 ? 2 * barrier_seconds : 0));
         if (config.late) seconds += static_cast<double>(jobs) / groups * packed / late_rate * share(blocks);
     } else {
-        const std::int64_t split = image ? std::clamp<std::int64_t>(config.split, 1, g.blocks) : 1;
-        seconds += makespan(jobs * split, std::max(threads, 1), [&](std::int64_t task) {
-            const std::int64_t part = task % split, own = g.blocks * (part + 1) / split - g.blocks * part / split;
-            const int last = bands.last(task / split % g.bands);
+        seconds += makespan(d.mb * d.g * g.tasks(), std::max(threads, 1), [&](std::int64_t task) {
+            const std::int64_t part = g.task_part(task % g.tasks()), own = g.blocks * (part + 1) / g.split - g.blocks * part / g.split;
+            const int last = bands.last(g.task_band(task % g.tasks()));
             return bands.load[last] + bands.sum[last] * static_cast<double>(own) / blocks + task_seconds;
         });
     }

@@ -152,11 +152,10 @@ private:
     // Nothing to load: bands and, where they are few, parts of the channels are the tasks.
     void execute_image(const ConvArgs& a) const noexcept {
         const DenseGeometry& g = main_.g;
-        const std::int64_t split = std::clamp<std::int64_t>(main_.config.split, 1, g.blocks);
-        parallel_for(a.src.size[0] * desc.g * g.bands * split, a.threads, [&](std::int64_t task, int worker) noexcept {
-            const std::int64_t part = task % split, band = task / split % g.bands;
-            const std::int64_t group = task / split / g.bands % desc.g, n = task / split / g.bands / desc.g;
-            const Blocks w = packed_blocks(a, group, g.blocks * part / split, g.blocks * (part + 1) / split);
+        parallel_for(a.src.size[0] * desc.g * g.tasks(), a.threads, [&](std::int64_t task, int worker) noexcept {
+            const std::int64_t part = g.task_part(task % g.tasks()), band = g.task_band(task % g.tasks());
+            const std::int64_t group = task / g.tasks() % desc.g, n = task / g.tasks() / desc.g;
+            const Blocks w = packed_blocks(a, group, g.blocks * part / g.split, g.blocks * (part + 1) / g.split);
             in_place(a, n, aligned(g.band(band), a, n), w, worker);
         });
     }

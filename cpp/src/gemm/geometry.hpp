@@ -63,6 +63,15 @@ struct DenseGeometry {
     std::int64_t strip_elements() const { return strip_channels * channel_stride; }
     std::int64_t panel_elements() const { return terms * pitch; }
     DenseBand band(std::int64_t i) const;
+
+    // image: task t is a part of the channels of a band. What comes first changes least from task to task and is shared by
+    // the fewest workers: the larger of weights and image.
+    std::int64_t split;
+    bool weights_first;
+    std::int64_t tasks() const { return bands * split; }
+    std::int64_t task_part(std::int64_t t) const { return weights_first ? t / bands : t % split; }
+    std::int64_t task_band(std::int64_t t) const { return weights_first ? t % bands : t / split; }
+
     std::int64_t tap_offset(const ConvDesc&, std::int64_t kd, std::int64_t kh, std::int64_t kw) const;
 };
 

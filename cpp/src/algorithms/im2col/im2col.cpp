@@ -76,6 +76,7 @@ void add_in_place(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor, s
             const std::int64_t band = std::min<std::int64_t>((units + bands - 1) / bands * k.pixels, 1 << 20);
             add(band, 1);
             if (exhaustive || bands == threads) add(band, 2);
+            if (bands == threads) add(band, blocks);
         }
     }
 }
