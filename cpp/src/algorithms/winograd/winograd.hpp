@@ -1,15 +1,17 @@
 // Winograd's convolution: a tile of m x m outputs of a 3x3 kernel costs (m+2)^2 products instead of 9 m^2: 4 instead of
 // 9 an output for m = 2, 2.25 for m = 4. Depth taps, if any, are summed in the transformed domain like channels.
 //
-// The rest is transforms, which are additions, and a points GEMM, which runs at 94 to 97 % of the FMA peak. On one Zen 4
-// core, 64 channels at 56x56 and F(4x4): GEMM 78 % of the time, input side 12 %, output side 10 %; from 256 channels on
-// the transforms are below 10 %. Per tile and vector of 16 channels: strip 31 ns, input 43, output 37, store 23.
-// Whole layers, hot, microseconds on one core: 64x56 630, 128x28 565, 256x14 700, 512x7 1220 (m = 2), where the FMA peak
-// of 118 GFLOP/s would allow the direct sum 1960.
+// The rest is transforms, which are additions, and a points GEMM, which runs at 94 to 97 % of the FMA peak. A tile at the
+// end of an axis that has an output less does without the point at infinity there: 7 outputs of m = 2 need 4 + 4 + 4 + 3
+// products along each axis. On one Zen 4 core, 64 channels at 56x56 and F(4x4): GEMM 81 % of the time, input side 9 %,
+// output side 9 %; from 256 channels on the transforms are below 10 %. Per tile and vector of 16 channels: strip 31 ns,
+// input 43, output 37, store 23. Whole layers in percent of the direct sum at the FMA peak: 64x56 310, 128x28 340,
+// 256x14 295, 512x7 178 (m = 2), 3x224 -> 64 135 (few.hpp).
 //
 // m = 4 wins unless its filters (4 times the weights; m = 2: 1.8 times) come from memory for few tiles (512 channels at
-// 7x7). Its error is 2e-6 to 3e-6 of max|y| on N(0, 1) data and at most 3.4e-6 of S = max conv(|x|, |w|) on data made to
-// hurt: class `standard`. m = 2: 7.4e-7 and 1.1e-6, class `strict`. In units of their epsilon f64 errs as f32 does.
+// 7x7; m = 3 with filters of 2.8 times the weights and 13 % fewer products than m = 2 was no faster there, and slower on
+// two cores). Its error is 2e-6 to 3e-6 of max|y| on N(0, 1) data and at most 3.4e-6 of S = max conv(|x|, |w|) on data made
+// to hurt: class `standard`. m = 2: 7.4e-7 and 1.1e-6, class `strict`. In units of their epsilon f64 errs as f32 does.
 //
 // This header: how a problem is cut into tiles and blocks of tiles.
 #pragma once
