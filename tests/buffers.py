@@ -1,6 +1,9 @@
-"""Arrays inside larger buffers: NaN around what is read, guard bytes around what is written."""
+"""Arrays inside larger buffers: NaN around what is read, guard bytes around what is written, pages that nobody may touch."""
 
 from __future__ import annotations
+
+import ctypes
+import mmap
 
 import numpy as np
 
@@ -60,3 +63,27 @@ def surrounded(values: np.ndarray, layout: str, dtype: object) -> np.ndarray:
     buffer.array[...] = values
     buffer.array.flags.writeable = False
     return buffer.array
+
+
+def fenced(values: np.ndarray, layout: str, dtype: object, *, at_end: bool) -> np.ndarray:
+    """A copy of an array in `layout` whose last element ends, or first begins, where a page begins that may not be touched.
+
+    A load or store beyond that side of it ends the process (on Linux, where pages can be protected from Python). NaN fills
+    what else there is. Layouts with negative strides have no place here. Arrays that are not (N, C, *spatial): "C".
+    """
+    item, page = np.dtype(dtype).itemsize, mmap.PAGESIZE
+    strides = [t // values.itemsize for t in np.empty(values.shape, values.dtype).strides] if layout == "C" \
+        else element_strides(layout, values.shape)
+    size = (1 + sum((s - 1) * t for s, t in zip(values.shape, strides))) * item
+    pages = -(-size // page)
+    memory = mmap.mmap(-1, (pages + 2) * page)
+    everything = np.frombuffer(memory, dtype)
+    everything[...] = np.nan
+    start = ((pages + 1) * page - size if at_end else page) // item
+    array = np.lib.stride_tricks.as_strided(everything[start:], values.shape, [t * item for t in strides])
+    array[...] = values
+    protect = getattr(ctypes.CDLL(None, use_errno=True), "mprotect", None)
+    if protect is not None:
+        for side in (everything.ctypes.data, everything.ctypes.data + (pages + 1) * page):
+            assert protect(ctypes.c_void_p(side), ctypes.c_size_t(page), 0) == 0, ctypes.get_errno()
+    return array

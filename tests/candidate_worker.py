@@ -1,7 +1,9 @@
 """Runs the candidates of every algorithm on the shapes of the matrix, in a process of one ISA level.
 
-The argument is the rigor whose candidates they are. A candidate is forced as a measurement would choose it: by an entry of the wisdom. Prints a JSON object: how many
-candidates ran for each algorithm, and what failed.
+The argument is the rigor whose candidates they are. A candidate is forced as a measurement would choose it: by an entry of
+the wisdom. Input, weights and output border on pages that may not be touched, at their ends or, where the weights hold an
+infinity, at their beginnings. Prints a JSON object: how many candidates ran for each algorithm, and what failed; what is about
+to run goes to stderr if the argument "trace" follows.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 import oracle
 from accuracy_classes import bounds
-from buffers import surrounded
+from buffers import fenced
 from matrix import EXACT, SHAPES, Shape, empty
 from matrix_worker import CONV, PLAN, problem, relabel
 
@@ -39,29 +41,36 @@ def describe(shape: Shape, x: np.ndarray, w: np.ndarray, data_format: str, fresh
 
 
 class Checker:
-    def __init__(self, rigor: str) -> None:
-        self.rigor = rigor
+    def __init__(self, rigor: str, trace: bool) -> None:
+        self.rigor, self.trace = rigor, trace
         self.ran: Counter[str] = Counter()
         self.failed: list[str] = []
 
     def shape(self, shape: Shape, dtype: str, layout: str) -> None:
         order, last = LAYOUTS[layout]
         p = problem(shape.name, "integers")
-        x = relabel(surrounded(p.x, order, dtype), last, shape.batched)
-        w = p.w.astype(dtype)
-        broken = w.copy()  # one weight of the first output channel that meets the padding, where there is any
+        broken = p.w.astype(dtype)  # one weight of the first output channel that meets the padding, where there is any
         broken[0, 0, *(0,) * shape.nd] = np.inf
         with np.errstate(invalid="ignore"):
             wants = [p.acc, oracle.conv(p.x, broken, **shape.parameters)]
+        runs = []
+        for weights, want, at_end in zip((p.w, broken), wants, (True, False)):
+            x = relabel(fenced(p.x, order, dtype, at_end=at_end), last, shape.batched)
+            out = relabel(fenced(want, "nhwc" if last else "nchw", dtype, at_end=at_end), last, shape.batched)
+            runs.append((x, fenced(weights, "C", dtype, at_end=at_end), out, relabel(want, last, shape.batched)))
+        x, w, *_ = runs[0]
         arguments = {**shape.parameters, "data_format": "channels_last" if last else "channels_first"}
         for fresh, threads in itertools.product((False, True), (1, 3)):
             descriptor = describe(shape, x, w, arguments["data_format"], fresh)
             for algorithm, parameters, _ in _npconv.candidates(descriptor, threads, self.rigor):
                 force(descriptor, threads, algorithm, parameters)
-                for weight, want in zip((w, broken), wants):
+                for image, weights, out, want in runs:
+                    if self.trace:
+                        print(descriptor, threads, algorithm, parameters, layout, file=sys.stderr, flush=True)
+                    out[...] = np.nan
                     try:
-                        got = self.call(shape, x, weight, arguments, fresh, threads, algorithm, parameters)
-                        text = self.compare(relabel(want, last, shape.batched), got, algorithm, p.size, dtype)
+                        self.call(shape, image, weights, {**arguments, "num_threads": threads}, out, fresh, algorithm, parameters)
+                        text = self.compare(want, out, algorithm, p.size, dtype)
                     except Exception as error:
                         text = repr(error)
                     if text:
@@ -69,13 +78,14 @@ class Checker:
                 self.ran[algorithm] += 1
 
     @staticmethod
-    def call(shape: Shape, x: np.ndarray, w: np.ndarray, arguments: dict[str, Any], fresh: bool, threads: int, algorithm: str,
-             parameters: str) -> np.ndarray:
+    def call(shape: Shape, x: np.ndarray, w: np.ndarray, arguments: dict[str, Any], out: np.ndarray, fresh: bool, algorithm: str,
+             parameters: str) -> None:
         if fresh:
-            return CONV[shape.nd](x, w, num_threads=threads, **arguments)
-        plan = PLAN[shape.nd](x.shape, w, num_threads=threads, **arguments)
+            CONV[shape.nd](x, w, out=out, **arguments)
+            return
+        plan = PLAN[shape.nd](x.shape, w, **arguments)
         assert (plan.algorithm, plan.parameters) == (algorithm, parameters), f"{plan.algorithm} {plan.parameters} was chosen"
-        return plan(x)
+        plan(x, out=out)
 
     @staticmethod
     def compare(want: np.ndarray, got: np.ndarray, algorithm: str, size: float, dtype: str) -> str:
@@ -88,7 +98,7 @@ class Checker:
 
 
 def main() -> None:
-    check = Checker(sys.argv[1])
+    check = Checker(sys.argv[1], "trace" in sys.argv)
     for name, shape in SHAPES.items():
         if empty(shape):
             continue

@@ -33,8 +33,10 @@ bool dense_lists_reach(const ConvDesc& d, std::int64_t channel) {
     return std::abs(channel) <= INT32_MAX / std::min<std::int64_t>(dense_block, std::max<std::int64_t>(d.icg(), 1));
 }
 
-bool dense_image_possible(const ConvDesc& d, bool lanes_are_pixels) {
+bool dense_image_possible(const ConvDesc& d, const Isa& isa, bool lanes_are_pixels) {
     if (d.src_order != Order::nchw || !dense_lists_reach(d, d.in_pixels())) return false;
+    // A vector of pixels must not reach beyond the image on either side of it.
+    if (lanes_are_pixels && d.out_pixels() * static_cast<std::int64_t>(item_size(d.src)) < isa.vector_bytes) return false;
     if (dense_flat(d) || lanes_are_pixels) return dense_flat(d);
     const auto reads_outside = [](const Axis& a) {
         return a.pad_begin > 0 || (a.out - 1) * a.stride + a.extent() - a.pad_begin > a.in;
@@ -66,7 +68,8 @@ DenseGeometry::DenseGeometry(const ConvDesc& desc, const DenseConfig& config, co
     od = flat ? 1 : d.out;
     oh = flat ? 1 : h.out;
     ow = flat ? desc.out_pixels() : w.out;
-    band_columns = std::clamp<std::int64_t>(config.band_columns, 1, std::max<std::int64_t>(ow, 1));
+    const std::int64_t least = flat && config.lanes_are_pixels ? lanes : 1;  // the vector before a band's end lies in the image
+    band_columns = std::min(std::max(config.band_columns, least), std::max<std::int64_t>(ow, 1));
     band_rows = band_columns < ow ? 1 : std::clamp<std::int64_t>(config.band_rows, 1, std::max<std::int64_t>(oh, 1));
     row_bands = ceil_div(oh, band_rows);
     if (row_bands > 1) band_rows = ceil_div(oh, row_bands);  // all alike: two workers with 22 and 6 rows are no gain

@@ -82,6 +82,6 @@ bool dense_lists_reach(const ConvDesc&, std::int64_t channel);
 
 // DenseSource::image: rows of pixels in memory, zero padding (any value that a call brings is looked at then), and at
 // most one pixel at each end of a row that meets padding; with lanes = pixels plain products only.
-bool dense_image_possible(const ConvDesc&, bool lanes_are_pixels);
+bool dense_image_possible(const ConvDesc&, const Isa&, bool lanes_are_pixels);
 
 }  // namespace npconv

@@ -21,7 +21,7 @@ constexpr std::int64_t copy_bytes = 128 << 10;  // of strips that replace the im
 
 Params band_of(const ConvDesc& d, int tile, int shared, std::int64_t bytes);
 
-DenseConfig config(const ConvDesc& d, const Params& params) {
+DenseConfig config(const ConvDesc& d, const Isa& isa, const Params& params) {
     const DirectParams p(params);
     DenseConfig c;
     c.lanes_are_pixels = p.tile == 1;
@@ -29,7 +29,7 @@ DenseConfig config(const ConvDesc& d, const Params& params) {
     c.late = p.late == 1;
     c.band_rows = std::max(p.rows, 1);
     c.band_columns = p.columns > 0 ? p.columns : d.w().out;
-    if (p.split == 0 || !dense_image_possible(d, c.lanes_are_pixels)) return c;
+    if (p.split == 0 || !dense_image_possible(d, isa, c.lanes_are_pixels)) return c;
     c.source = DenseSource::image;
     c.split = p.split;
     const DirectParams copy(band_of(d, 0, 0, copy_bytes));
@@ -41,7 +41,7 @@ DenseConfig config(const ConvDesc& d, const Params& params) {
 std::string refuse(const ConvDesc& d, const Isa&) { return dense_refusal(d); }
 
 double estimate(const ConvDesc& d, const Isa& isa, const Params& p, int threads, const Machine& machine) {
-    return dense_seconds(d, isa, config(d, p), threads, machine);
+    return dense_seconds(d, isa, config(d, isa, p), threads, machine);
 }
 
 // Rows and columns of a band whose strip takes about `bytes`; wide rows are cut when not even one fits.
@@ -91,7 +91,7 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
     for (int tile = 0; tile < 2; ++tile)
         for (int shared = 0; shared < (threads > 1 ? 2 : 1); ++shared)
             for (std::int64_t kilobytes : sizes) found.push_back(band_of(d, tile, shared, kilobytes << 10));
-    if (dense_image_possible(d, false) && !dense_flat(d)) add_in_place(d, isa, threads, sizes, found);
+    if (dense_image_possible(d, isa, false) && !dense_flat(d)) add_in_place(d, isa, threads, sizes, found);
     if (d.weights == Weights::fresh && d.mb == 1 && d.d().out == 1)  // one band: each block of weights is packed once
         for (int tile = 0; tile < 2; ++tile)
             if (const Params p = band_of(d, tile, 1, 4 << 20); p.v[2] == d.h().out && p.v[3] == 0) {
@@ -112,7 +112,7 @@ const Algorithm direct_algorithm = {"direct", 2, param_names, refuse, estimate, 
 
 namespace {
 std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p) {
-    return make_dense_plan(d, direct_algorithm, isa, p, config(d, p));
+    return make_dense_plan(d, direct_algorithm, isa, p, config(d, isa, p));
 }
 }  // namespace
 

@@ -18,10 +18,12 @@ struct Im2colParams {
         : tile(p.v[0]), shared(p.v[1]), band(p.v[2]), split(p.v[3]), copy(p.v[4]), late(p.v[5]) {}
 };
 
-DenseConfig config(const ConvDesc& d, const Params& params) {
+bool in_place(const ConvDesc& d, const Isa& isa, int tile) { return dense_flat(d) && dense_image_possible(d, isa, tile == 1); }
+
+DenseConfig config(const ConvDesc& d, const Isa& isa, const Params& params) {
     const Im2colParams p(params);
     DenseConfig c;
-    c.source = dense_image_possible(d, true) && !p.copy ? DenseSource::image : DenseSource::panel;
+    c.source = in_place(d, isa, p.tile) && !p.copy ? DenseSource::image : DenseSource::panel;
     c.lanes_are_pixels = p.tile == 1;
     c.shared = p.shared == 1;
     c.split = p.split;
@@ -36,7 +38,7 @@ DenseConfig config(const ConvDesc& d, const Params& params) {
 std::string refuse(const ConvDesc& d, const Isa&) { return dense_refusal(d); }
 
 double estimate(const ConvDesc& d, const Isa& isa, const Params& p, int threads, const Machine& machine) {
-    return dense_seconds(d, isa, config(d, p), threads, machine);
+    return dense_seconds(d, isa, config(d, isa, p), threads, machine);
 }
 
 // Bands whose panel takes about `bytes`, a whole number of tiles or of rows, never above 16 MB.
@@ -58,7 +60,7 @@ void add_in_place(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor, s
     const bool exhaustive = rigor == Rigor::exhaustive;
     for (int tile = 0; tile < 2; ++tile) {
         const DenseBlocks k = dense_blocks(d, isa, tile == 1);
-        if (tile == 1 && d.out_pixels() * static_cast<std::int64_t>(item_size(d.src)) < isa.vector_bytes) continue;
+        if (!in_place(d, isa, tile)) continue;
         const std::int64_t blocks = (d.ocg() + k.block - 1) / k.block, units = (d.out_pixels() + k.pixels - 1) / k.pixels;
         const auto add = [&](std::int64_t band, std::int64_t split) {
             if (split <= blocks) found.push_back(Params{{tile, 0, static_cast<int>(band), static_cast<int>(split), 0, 0}});
@@ -82,10 +84,10 @@ void add_in_place(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor, s
 }
 
 // Packing where the weights are used pays if all of X is one band: each block is packed once.
-void add_late(const ConvDesc& d, bool image, std::vector<Params>& found) {
+void add_late(const ConvDesc& d, const Isa& isa, std::vector<Params>& found) {
     const int all = static_cast<int>(std::min<std::int64_t>(d.out_pixels(), 1 << 20));
     for (int tile = 0; tile < 2; ++tile) {
-        if (image) found.push_back(Params{{tile, 0, all, 1, 0, 1}});
+        if (in_place(d, isa, tile)) found.push_back(Params{{tile, 0, all, 1, 0, 1}});
         else if (d.mb == 1 && d.d().out == 1 && all * d.icg() * d.taps() * static_cast<std::int64_t>(item_size(d.src)) <= 4 << 20)
             found.push_back(Params{{tile, 1, all, 1, 0, 1}});
     }
@@ -93,16 +95,15 @@ void add_late(const ConvDesc& d, bool image, std::vector<Params>& found) {
 
 std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor) {
     std::vector<Params> found;
-    const bool image = dense_image_possible(d, true);
-    if (image) add_in_place(d, isa, threads, rigor, found);
+    add_in_place(d, isa, threads, rigor, found);
     for (int tile = 0; tile < 2; ++tile) {
         const DenseBlocks k = dense_blocks(d, isa, tile == 1);
         for (int shared = 0; shared < (threads > 1 ? 2 : 1); ++shared)
             for (std::int64_t kilobytes : rigor == Rigor::exhaustive ? std::vector<std::int64_t>{96, 192, 384, 768, 1536}
                                                                      : std::vector<std::int64_t>{192, 640})
-                found.push_back(Params{{tile, shared, band_of(d, kilobytes << 10, k.pixels, false), 1, image, 0}});
+                found.push_back(Params{{tile, shared, band_of(d, kilobytes << 10, k.pixels, false), 1, in_place(d, isa, tile), 0}});
     }
-    if (d.weights == Weights::fresh) add_late(d, image, found);
+    if (d.weights == Weights::fresh) add_late(d, isa, found);
     return most_promising(found, estimate, d, isa, threads, rigor);
 }
 
@@ -117,7 +118,7 @@ const Algorithm im2col_algorithm = {"im2col", 2, param_names, refuse, estimate, 
 
 namespace {
 std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p) {
-    return make_dense_plan(d, im2col_algorithm, isa, p, config(d, p));
+    return make_dense_plan(d, im2col_algorithm, isa, p, config(d, isa, p));
 }
 }  // namespace
 
