@@ -318,7 +318,12 @@ def test_progress_bar_on_a_terminal_only(tmp_path: Path) -> None:
 def test_interrupt_keeps_what_is_known(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "npconv", "tune", "resnet50", "--threads", "1"]
     with subprocess.Popen(
-        command, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     ) as running:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not any(

@@ -33,6 +33,12 @@ Shape shape_of(const py::array& a) {
     return s;
 }
 
+py::tuple shape_tuple(const Shape& shape) {
+    py::tuple t(shape.size());
+    for (std::size_t i = 0; i < shape.size(); ++i) t[i] = shape[i];
+    return t;
+}
+
 py::array as_array(py::handle object, const std::string& function, const char* argument) {
     py::array a;
     if (py::isinstance<py::array>(object)) {

@@ -18,6 +18,7 @@ namespace py = pybind11;
 
 using Shape = std::vector<std::int64_t>;
 Shape shape_of(const py::array&);
+py::tuple shape_tuple(const Shape&);
 
 // np.asarray; TypeError for masked arrays, whose mask would be ignored, and for booleans.
 py::array as_array(py::handle object, const std::string& function, const char* argument);

@@ -9,6 +9,7 @@ PYBIND11_MODULE(_npconv, m) {
     npconv::bindings::register_conv(m);
     npconv::bindings::register_plan(m);
     npconv::bindings::register_runtime(m);
+    npconv::bindings::register_machine(m);
     npconv::bindings::register_tuner(m);
     npconv::bindings::register_measurement(m);
     npconv::bindings::register_wisdom(m);

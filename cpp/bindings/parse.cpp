@@ -253,9 +253,7 @@ const Algorithm* parse_algorithm(py::handle h, const std::string& function) {
 
 int parse_threads(py::handle h, const std::string& function) {
     if (h.is_none()) return current_threads();
-    const std::int64_t n = parse_int(h, function, "num_threads");
-    if (n < 1 || n > 4096) fail(function, "num_threads must be between 1 and 4096, got ", n);
-    return static_cast<int>(n);
+    return checked_threads(parse_int(h, function, "num_threads"), function);
 }
 
 std::size_t parse_limit(py::handle h, const std::string& function) {
@@ -274,9 +272,9 @@ Rigor parse_rigor(const std::string& s, const char* function, bool estimate_allo
     fail(function, "mode '", s, "' is unknown, expected ", estimate_allowed ? "'estimate', " : "", "'measure' or 'exhaustive'");
 }
 
-int checked_threads(int n, const char* function) {
-    if (n < 1 || n > 4096) fail(function, "num_threads must be between 1 and 4096, got ", n);
-    return n;
+int checked_threads(std::int64_t n, const std::string& function, const char* argument) {
+    if (n < 1 || n > 4096) fail(function, argument, " must be between 1 and 4096, got ", n);
+    return static_cast<int>(n);
 }
 
 int current_threads() { return thread_limit > 0 ? thread_limit : default_threads(); }

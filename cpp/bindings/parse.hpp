@@ -35,7 +35,7 @@ const Algorithm* parse_algorithm(py::handle, const std::string& function);  // n
 int parse_threads(py::handle, const std::string& function);                  // current default for None
 std::size_t parse_limit(py::handle, const std::string& function);            // 0 for None
 
-int checked_threads(int n, const char* function);
+int checked_threads(std::int64_t n, const std::string& function, const char* argument = "num_threads");
 const char* rigor_name(Rigor);
 Rigor parse_rigor(const std::string&, const char* function, bool estimate_allowed);
 

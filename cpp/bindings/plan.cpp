@@ -1,150 +1,18 @@
 // The class Plan.
-#include <pybind11/stl.h>
-
-#include "algorithms/run.hpp"
-#include "core/check.hpp"
-#include "core/request.hpp"
-#include "core/workspace.hpp"
 #include "module.hpp"
-#include "problem.hpp"
-#include "threading/cpu_count.hpp"
+#include "plan_object.hpp"
 
 namespace npconv::bindings {
-namespace {
-
-// Owns copies of the weights, packed and plain: later writes to the user's array don't reach it, repair and pickling
-// need the plain ones.
-class PyPlan {
-public:
-    // `given` are the parameters of the class in python/npconv/_npconv.pyi, all of them.
-    explicit PyPlan(const py::args& given) {
-        enum { nd_, x_shape, weight, bias, stride, padding, dilation, groups, padding_mode, padding_value, data_format, weight_format,
-               flip, scale, activation, residual, residual_after, dtype, acc_dtype, algorithm, accuracy, num_threads, workspace_limit,
-               count };
-        if (given.size() != count)
-            throw py::type_error("Plan: expected " + std::to_string(count) + " arguments, got " + std::to_string(given.size()) +
-                                 "; use plan_conv1d, plan_conv2d or plan_conv3d");
-        const int nd = static_cast<int>(parse_int(given[nd_], "Plan", "nd"));
-        const std::string function = "conv" + std::to_string(nd) + "d";
-        py::list own(given);
-        for (const auto& [i, name] : {std::pair<int, const char*>{weight, "weight"}, {bias, "bias"}, {scale, "scale"}})
-            own[static_cast<std::size_t>(i)] = copy(py::object(given[static_cast<std::size_t>(i)]), function, name);
-        const auto at = [&](std::size_t i) { return py::handle(PyList_GET_ITEM(own.ptr(), static_cast<py::ssize_t>(i))); };
-        const Arguments a{at(weight), at(bias), at(stride), at(padding), at(dilation), at(groups), at(padding_mode), at(padding_value),
-                          at(data_format), at(weight_format), at(flip), at(scale), at(activation), at(residual_after), at(dtype),
-                          at(acc_dtype), at(algorithm), at(accuracy), at(num_threads), at(workspace_limit)};
-        has_residual_ = parse_bool(at(residual), function, "residual");
-        problem_ = make_problem(nd, parse_shape(at(x_shape), function, "x_shape"), std::nullopt, a, has_residual_);
-        problem_.options.function = problem_.function.c_str();
-        own[x_shape] = py::tuple(py::cast(problem_.x_shape));
-        arguments_ = py::tuple(own);
-        choose_and_pack();
-    }
-
-    py::array call(py::handle x, py::handle out, py::handle residual, py::handle num_threads) const {
-        const Problem& p = problem_;
-        py::array image = as_array(x, p.function, "x");
-        check_shape(image);
-        if (has_residual_ != !residual.is_none())
-            fail(p.function, has_residual_ ? "the plan was made with residual=True, expected one" : "the plan was made without residual, got one");
-        CallArrays c = prepare_call(p, image, residual, out);
-        in_planned_order(c);
-        const int threads = num_threads.is_none() ? call_.threads : parse_threads(num_threads, p.function);
-        {
-            const py::gil_scoped_release released;
-            const RunningCall running;
-            c.args.threads = running.share(threads);
-            c.args.packed = packed_.get();
-            run(*call_.plan, c.args);
-        }
-        return finish_call(c);
-    }
-
-    const Plan& plan() const { return *call_.plan; }
-    const Problem& problem() const { return problem_; }
-    std::size_t workspace_bytes() const { return plan().workspace_bytes(problem_.desc.mb, call_.threads); }
-    py::tuple arguments() const { return arguments_; }
-
-private:
-    void choose_and_pack() {
-        // For a batch of nothing the choice is made as for one image: the plan serves any batch.
-        ConvDesc desc = problem_.desc;
-        if (desc.mb == 0) desc.mb = 1;
-        call_ = make_plan(desc, problem_.options);
-        if (verbose()) log_plan(problem_, call_);
-        const std::size_t bytes = call_.plan->packed_bytes();
-        if (bytes == 0) return;
-        packed_ = make_buffer(bytes);
-        const py::gil_scoped_release released;
-        call_.plan->pack(problem_.weight_view, packed_.get(), call_.threads);
-    }
-
-    static py::object copy(py::handle h, const std::string& function, const char* argument) {
-        if (h.is_none()) return py::none();
-        const py::object own = as_array(h, function, argument).attr("copy")();
-        own.attr("setflags")(py::arg("write") = false);
-        return own;
-    }
-
-    void check_shape(const py::array& x) const {
-        Shape expected = problem_.x_shape, got = shape_of(x);
-        if (problem_.batched && got.size() == expected.size()) expected[0] = got[0];
-        if (got != expected)
-            fail(problem_.function, "the plan was made for x of shape ", shape_text(problem_.x_shape), problem_.batched ? " (any batch size)" : "",
-                 ", got ", shape_text(got));
-    }
-
-    // A plan is made for one memory order of x and out; arrays in another one go through a copy.
-    void in_planned_order(CallArrays& c) const {
-        const Problem& p = problem_;
-        const Order order = plan().desc.src_order;
-        if (c.src_order != order) {
-            py::array dense = empty(shape_of(c.x), p.dtype);
-            py::module_::import("numpy").attr("copyto")(dense, c.x);
-            if (verbose()) log(p.function + ": x is copied to the memory order of the plan");
-            c.x = dense;
-            c.args.src = view(c.x, p.dtype, p.order());
-            classify(c.args.src);
-        }
-        if (c.dst_order != plan().desc.dst_order) {
-            c.computed = empty(shape_of(c.out), p.dtype);
-            c.args.dst = view(c.computed, p.dtype, p.order());
-            classify(c.args.dst);
-        }
-    }
-
-    Problem problem_;
-    bool has_residual_ = false;
-    PlannedCall call_;
-    Buffer packed_;
-    py::tuple arguments_;
-};
-
-}  // namespace
 
 void register_plan(py::module_& m) {
-    py::class_<PyPlan>(m, "Plan", py::is_final(),
-                       "A convolution whose algorithm is chosen and whose weights are packed; plan_conv1d, plan_conv2d and "
-                       "plan_conv3d make it.")
-        .def(py::init<const py::args&>())
+    py::class_<PyPlan> plan(m, "Plan", py::is_final(),
+                            "A convolution whose algorithm is chosen and whose weights are packed; plan_conv1d, plan_conv2d and "
+                            "plan_conv3d make it.");
+    plan.def(py::init<const py::args&>())
         .def("__call__", &PyPlan::call, py::arg("x"), py::arg("out") = py::none(), py::arg("residual") = py::none(),
-             py::arg("num_threads") = py::none())
-        .def_property_readonly("algorithm", [](const PyPlan& p) { return p.plan().algorithm.name; })
-        .def_property_readonly("isa", [](const PyPlan& p) { return p.plan().isa.name; })
-        .def_property_readonly("parameters", [](const PyPlan& p) { return params_text(p.plan().algorithm, p.plan().params); })
-        .def_property_readonly("descriptor", [](const PyPlan& p) { return p.problem().desc.text(); })
-        .def_property_readonly("workspace_bytes", &PyPlan::workspace_bytes)
-        .def_property_readonly("packed_bytes", [](const PyPlan& p) { return p.plan().packed_bytes(); })
-        .def_property_readonly("flops", [](const PyPlan& p) { return p.problem().desc.flops(); })
-        .def_property_readonly("x_shape", [](const PyPlan& p) { return py::tuple(py::cast(p.problem().x_shape)); })
-        .def_property_readonly("output_shape", [](const PyPlan& p) { return py::tuple(py::cast(p.problem().output_shape)); })
-        .def("__repr__",
-             [](const PyPlan& p) {
-                 return std::string("<npconv.Plan ") + p.plan().algorithm.name + " " + p.plan().isa.name + " " + p.problem().desc.text() + ">";
-             })
-        .def("__reduce__", [](const py::object& self) {
-            return py::make_tuple(py::type::of(self), self.cast<const PyPlan&>().arguments());
-        });
+             py::arg("num_threads") = py::none());
+    for (const auto& [name, get] : PyPlan::methods) plan.def(name, get);
+    for (const auto& [name, get] : PyPlan::properties) plan.def_property_readonly(name, get);
 }
 
 }  // namespace npconv::bindings

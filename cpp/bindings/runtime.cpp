@@ -1,95 +1,47 @@
-#include <pybind11/stl.h>
-
-#include <cmath>
-
+// What a program sets for all its calls: threads, memory, tuning, reproducibility.
 #include "core/check.hpp"
 #include "core/workspace.hpp"
 #include "dispatch/choose.hpp"
 #include "dispatch/plan_cache.hpp"
-#include "isa/isa.hpp"
-#include "isa/machine.hpp"
 #include "module.hpp"
 #include "parse.hpp"
 #include "threading/cpu_count.hpp"
-#include "threading/measure.hpp"
 
 namespace npconv::bindings {
 namespace {
 
-int thread_count(py::handle n, const char* function) {
-    const std::int64_t v = parse_int(n, function, "n");
-    if (v < 1 || v > 4096) fail(function, "n must be between 1 and 4096, got ", v);
-    return static_cast<int>(v);
-}
+// Functions of one signature share pybind11's templates, which are most of an object file.
+using Get = py::object (*)();
+using Set = py::object (*)(const py::object&);
 
-double positive(double v, const char* function, const char* argument) {
-    if (!(v > 0) || !std::isfinite(v)) fail(function, argument, " must be positive, got ", v);
-    return v;
-}
+// The time limit belongs to the Python loop; it is kept here beside the mode so that both are set at once.
+double time_limit = 0;  // seconds; 0 = none. Guarded by the GIL
 
-DType parse_dtype(const std::string& s, const char* function) {
-    if (s == "f32") return DType::f32;
-    if (s == "f64") return DType::f64;
-    fail(function, "dtype '", s, "' is unknown, expected 'f32' or 'f64'");
-}
-
-py::dict fingerprint() {
-    const CpuInfo& c = cpu_info();
-    py::dict d;
-    d["vendor"] = c.vendor;
-    d["family"] = c.family;
-    d["model"] = c.model;
-    d["stepping"] = c.stepping;
-    d["brand"] = c.brand;
-    d["l1"] = c.l1;
-    d["l2"] = c.l2;
-    d["l3"] = c.l3;
-    d["isa_features"] = c.features;
-    return d;
-}
-
-py::list names(const std::vector<const Isa*>& isas) {
-    py::list l;
-    for (const Isa* i : isas) l.append(i->name);
-    return l;
-}
-
-py::dict runtime_info() {
-    py::dict d;
-    d["version"] = NPCONV_VERSION;
-    d["isa"] = current_isa().name;
-    d["levels"] = names(available_isas());
-    d["threads"] = current_threads();
-    d["affinity"] = affinity_cpus();
-    const double quota = cgroup_quota();
-    d["cgroup_quota"] = quota > 0 ? py::object(py::float_(quota)) : py::object(py::none());
-    d["threading"] = threading_backend();
-#if defined(__clang__)
-    d["compiler"] = "clang " __clang_version__;
-#else
-    d["compiler"] = "gcc " __VERSION__;
-#endif
-    d["reproducible"] = reproducible();
-    return d;
+int thread_count(const py::object& n, const char* function) {
+    return n.is_none() ? 0 : checked_threads(parse_int(n, function, "n"), function, "n");
 }
 
 void register_threads(py::module_& m) {
-    m.def("set_num_threads", [](const py::object& n) { set_default_threads(n.is_none() ? 0 : thread_count(n, "set_num_threads")); }, py::arg("n"), py::pos_only());
-    m.def("get_num_threads", [] { return current_threads(); });
-    m.def("set_thread_num_threads", [](const py::object& n) -> py::object {
-        const int before = exchange_thread_limit(n.is_none() ? 0 : thread_count(n, "threads"));
+    m.def("set_num_threads", Set([](const py::object& n) -> py::object {
+        set_default_threads(thread_count(n, "set_num_threads"));
+        return py::none();
+    }), py::arg("n"), py::pos_only());
+    m.def("get_num_threads", Get([]() -> py::object { return py::int_(current_threads()); }));
+    m.def("set_thread_num_threads", Set([](const py::object& n) -> py::object {
+        const int before = exchange_thread_limit(thread_count(n, "threads"));
         return before ? py::object(py::int_(before)) : py::object(py::none());
-    }, py::arg("n"), py::pos_only());
+    }), py::arg("n"), py::pos_only());
 }
 
 void register_memory(py::module_& m) {
-    m.def("set_workspace_limit", [](const py::object& bytes) {
+    m.def("set_workspace_limit", Set([](const py::object& bytes) -> py::object {
         const std::int64_t v = parse_int(bytes, "set_workspace_limit", "bytes");
         if (v < 0) fail("set_workspace_limit", "bytes must not be negative, got ", v);
         set_workspace_limit(static_cast<std::size_t>(v));
-    }, py::arg("bytes"), py::pos_only());
-    m.def("get_workspace_limit", [] { return workspace_limit(); });
-    m.def("memory_info", [] {
+        return py::none();
+    }), py::arg("bytes"), py::pos_only());
+    m.def("get_workspace_limit", Get([]() -> py::object { return py::int_(workspace_limit()); }));
+    m.def("memory_info", Get([]() -> py::object {
         const WorkspaceInfo w = workspace_info();
         py::dict d;
         d["workspace_leased"] = w.leased;
@@ -97,12 +49,13 @@ void register_memory(py::module_& m) {
         d["workspace_peak"] = w.peak;
         d["workspace_limit"] = w.limit;
         return d;
-    });
-    m.def("clear_caches", [] {
+    }));
+    m.def("clear_caches", Get([]() -> py::object {
         clear_plan_cache();
         trim_workspaces();
-    });
-    m.def("plan_cache_info", [] {
+        return py::none();
+    }));
+    m.def("plan_cache_info", Get([]() -> py::object {
         const PlanCacheInfo p = plan_cache_info();
         py::dict d;
         d["hits"] = p.hits;
@@ -110,40 +63,25 @@ void register_memory(py::module_& m) {
         d["size"] = p.size;
         d["capacity"] = p.capacity;
         return d;
-    });
+    }));
 }
 
-void register_machine(py::module_& m) {
-    m.def("isa", [] { return current_isa().name; });
-    m.def("isa_levels", [] { return names(available_isas()); });
-    m.def("all_isa_levels", [] {
-        std::vector<const Isa*> all;
-        for (const Isa& i : all_isas()) all.push_back(&i);
-        return names(all);
-    });
-    m.def("fingerprint", &fingerprint);
-    m.def("runtime_info", &runtime_info);
-    m.def("machine_constants", &machine_constants);
-    m.def("set_machine_constants", &set_machine_constants, py::arg("constants"), py::pos_only());
-    m.def("measure_machine_constants", [](double seconds) {
-        positive(seconds, "measure_machine_constants", "seconds");
-        const py::gil_scoped_release released;
-        return measure_machine_constants(seconds);
-    }, py::arg("seconds"), py::pos_only());
-    m.def("peak_flops", [](const std::string& dtype, const py::object& threads, double seconds) {
-        const DType t = parse_dtype(dtype, "peak_flops");
-        const int n = thread_count(threads, "peak_flops");
-        positive(seconds, "peak_flops", "seconds");
-        const py::gil_scoped_release released;
-        return measure_peak_flops(t, n, seconds);
-    }, py::arg("dtype"), py::arg("threads"), py::arg("seconds"), py::pos_only());
-    m.def("bandwidth", [](const py::object& threads, double seconds, double bytes) {
-        const int n = thread_count(threads, "bandwidth");
-        positive(seconds, "bandwidth", "seconds");
-        if (!(positive(bytes, "bandwidth", "bytes") < 1e12)) fail("bandwidth", "bytes must be less than 1e12, got ", bytes);
-        const py::gil_scoped_release released;
-        return measure_bandwidth(n, seconds, static_cast<std::size_t>(bytes));
-    }, py::arg("threads"), py::arg("seconds"), py::arg("bytes"), py::pos_only());
+void register_modes(py::module_& m) {
+    m.def("set_tuning", [](const std::string& mode, const py::object& limit) {
+        const Rigor r = parse_rigor(mode, "tuning", true);
+        const double seconds = limit.is_none() ? 0 : parse_real(limit, "tuning", "time_limit");
+        if (!limit.is_none() && !(seconds > 0)) fail("tuning", "time_limit must be positive, got ", seconds);
+        set_tuning(r);
+        time_limit = seconds;
+    }, py::arg("mode"), py::arg("time_limit"), py::pos_only());
+    m.def("get_tuning", Get([]() -> py::object {
+        return py::make_tuple(rigor_name(tuning()), time_limit > 0 ? py::object(py::float_(time_limit)) : py::object(py::none()));
+    }));
+    m.def("set_reproducible", Set([](const py::object& on) -> py::object {
+        set_reproducible(parse_bool(on, "set_reproducible", "on"));
+        return py::none();
+    }), py::arg("on"), py::pos_only());
+    m.def("get_reproducible", Get([]() -> py::object { return py::bool_(reproducible()); }));
 }
 
 }  // namespace
@@ -151,9 +89,7 @@ void register_machine(py::module_& m) {
 void register_runtime(py::module_& m) {
     register_threads(m);
     register_memory(m);
-    register_machine(m);
-    m.def("set_reproducible", [](const py::object& on) { set_reproducible(parse_bool(on, "set_reproducible", "on")); }, py::arg("on"), py::pos_only());
-    m.def("get_reproducible", [] { return reproducible(); });
+    register_modes(m);
 }
 
 }  // namespace npconv::bindings

@@ -9,6 +9,7 @@
 
 #include "algorithms/run.hpp"
 #include "core/accuracy.hpp"
+#include "core/check.hpp"
 #include "core/workspace.hpp"
 
 namespace npconv {
@@ -178,6 +179,17 @@ Measurement::Measurement(const ConvDesc& given, int threads) : data_(std::make_u
 }
 
 Measurement::~Measurement() = default;
+
+std::pair<const Algorithm*, Params> Measurement::candidate(const std::string& algorithm, const std::string& parameters) const {
+    const Algorithm* a = find_algorithm(algorithm);
+    if (!a) fail("Measurement", "algorithm '", algorithm, "' is unknown");
+    const std::string reason = a->refuse(data_->desc, current_isa());
+    if (!reason.empty()) fail("Measurement", algorithm, " ", reason);
+    for (Rigor r : {Rigor::measure, Rigor::exhaustive})
+        for (const Params& p : a->candidates(data_->desc, current_isa(), data_->threads, r))
+            if (params_text(*a, p) == parameters) return {a, p};
+    fail("Measurement", "'", parameters, "' is not among the candidates of ", algorithm);
+}
 
 double Measurement::run(const Algorithm& algorithm, const Params& params, double seconds) {
     Data& d = *data_;

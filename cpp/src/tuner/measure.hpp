@@ -17,6 +17,9 @@ public:
     Measurement(const ConvDesc&, int threads);
     ~Measurement();
 
+    // The candidate of these names; an invalid_argument says what is wrong with them.
+    std::pair<const Algorithm*, Params> candidate(const std::string& algorithm, const std::string& parameters) const;
+
     // Median seconds of the calls that fit into `seconds` after a warm-up call. Constant weights are packed before
     // and rotate through copies larger than the last-level cache, because in a network they are never hot; fresh ones
     // are packed in every call.

@@ -1,0 +1,123 @@
+#include "plan_object.hpp"
+
+#include "core/check.hpp"
+#include "threading/cpu_count.hpp"
+
+namespace npconv::bindings {
+namespace {
+
+py::object copy(py::handle h, const std::string& function, const char* argument) {
+    if (h.is_none()) return py::none();
+    const py::object own = as_array(h, function, argument).attr("copy")();
+    own.attr("setflags")(py::arg("write") = false);
+    return own;
+}
+
+}  // namespace
+
+PyPlan::PyPlan(const py::args& given) {
+    enum { nd_, x_shape, weight, bias, stride, padding, dilation, groups, padding_mode, padding_value, data_format, weight_format,
+           flip, scale, activation, residual, residual_after, dtype, acc_dtype, algorithm, accuracy, num_threads, workspace_limit,
+           count };
+    if (given.size() != count)
+        throw py::type_error("Plan: expected " + std::to_string(count) + " arguments, got " + std::to_string(given.size()) +
+                             "; use plan_conv1d, plan_conv2d or plan_conv3d");
+    const int nd = static_cast<int>(parse_int(given[nd_], "Plan", "nd"));
+    const std::string function = "conv" + std::to_string(nd) + "d";
+    py::list own(given);
+    for (const auto& [i, name] : {std::pair<int, const char*>{weight, "weight"}, {bias, "bias"}, {scale, "scale"}})
+        own[static_cast<std::size_t>(i)] = copy(py::object(given[static_cast<std::size_t>(i)]), function, name);
+    const auto at = [&](std::size_t i) { return py::handle(PyList_GET_ITEM(own.ptr(), static_cast<py::ssize_t>(i))); };
+    const Arguments a{at(weight), at(bias), at(stride), at(padding), at(dilation), at(groups), at(padding_mode), at(padding_value),
+                      at(data_format), at(weight_format), at(flip), at(scale), at(activation), at(residual_after), at(dtype),
+                      at(acc_dtype), at(algorithm), at(accuracy), at(num_threads), at(workspace_limit)};
+    has_residual_ = parse_bool(at(residual), function, "residual");
+    problem_ = make_problem(nd, parse_shape(at(x_shape), function, "x_shape"), std::nullopt, a, has_residual_);
+    problem_.options.function = problem_.function.c_str();
+    own[x_shape] = shape_tuple(problem_.x_shape);
+    arguments_ = py::tuple(own);
+    choose_and_pack();
+}
+
+py::array PyPlan::call(py::handle x, py::handle out, py::handle residual, py::handle num_threads) const {
+    const Problem& p = problem_;
+    py::array image = as_array(x, p.function, "x");
+    check_shape(image);
+    if (has_residual_ != !residual.is_none())
+        fail(p.function, has_residual_ ? "the plan was made with residual=True, expected one" : "the plan was made without residual, got one");
+    CallArrays c = prepare_call(p, image, residual, out);
+    in_planned_order(c);
+    const int threads = num_threads.is_none() ? call_.threads : parse_threads(num_threads, p.function);
+    {
+        const py::gil_scoped_release released;
+        const RunningCall running;
+        c.args.threads = running.share(threads);
+        c.args.packed = packed_.get();
+        run(*call_.plan, c.args);
+    }
+    return finish_call(c);
+}
+
+PyPlan::~PyPlan() = default;
+
+const PyPlan::Get PyPlan::methods[] = {
+    {"__repr__", [](const PyPlan& p) -> py::object {
+         return py::str(std::string("<npconv.Plan ") + p.plan().algorithm.name + " " + p.plan().isa.name + " " + p.problem_.desc.text() + ">");
+     }},
+    // Pickling makes the plan anew.
+    {"__reduce__", [](const PyPlan& p) -> py::object { return py::make_tuple(py::type::of<PyPlan>(), p.arguments_); }},
+};
+
+const PyPlan::Get PyPlan::properties[] = {
+    {"algorithm", [](const PyPlan& p) -> py::object { return py::str(p.plan().algorithm.name); }},
+    {"isa", [](const PyPlan& p) -> py::object { return py::str(p.plan().isa.name); }},
+    {"parameters", [](const PyPlan& p) -> py::object { return py::str(params_text(p.plan().algorithm, p.plan().params)); }},
+    {"descriptor", [](const PyPlan& p) -> py::object { return py::str(p.problem_.desc.text()); }},
+    {"workspace_bytes", [](const PyPlan& p) -> py::object { return py::int_(p.plan().workspace_bytes(p.problem_.desc.mb, p.call_.threads)); }},
+    {"packed_bytes", [](const PyPlan& p) -> py::object { return py::int_(p.plan().packed_bytes()); }},
+    {"flops", [](const PyPlan& p) -> py::object { return py::float_(p.problem_.desc.flops()); }},
+    {"x_shape", [](const PyPlan& p) -> py::object { return shape_tuple(p.problem_.x_shape); }},
+    {"output_shape", [](const PyPlan& p) -> py::object { return shape_tuple(p.problem_.output_shape); }},
+};
+
+void PyPlan::choose_and_pack() {
+    // For a batch of nothing the choice is made as for one image: the plan serves any batch.
+    ConvDesc desc = problem_.desc;
+    if (desc.mb == 0) desc.mb = 1;
+    call_ = make_plan(desc, problem_.options);
+    if (verbose()) log_plan(problem_, call_);
+    const std::size_t bytes = call_.plan->packed_bytes();
+    if (bytes == 0) return;
+    packed_ = make_buffer(bytes);
+    const py::gil_scoped_release released;
+    call_.plan->pack(problem_.weight_view, packed_.get(), call_.threads);
+}
+
+void PyPlan::check_shape(const py::array& x) const {
+    Shape expected = problem_.x_shape, got = shape_of(x);
+    if (problem_.batched && got.size() == expected.size()) expected[0] = got[0];
+    if (got != expected)
+        fail(problem_.function, "the plan was made for x of shape ", shape_text(problem_.x_shape), problem_.batched ? " (any batch size)" : "",
+             ", got ", shape_text(got));
+}
+
+// A plan is made for one memory order of x and out; arrays in another one go through a copy.
+void PyPlan::in_planned_order(CallArrays& c) const {
+    const Problem& p = problem_;
+    const Order order = plan().desc.src_order;
+    if (c.src_order != order) {
+        py::array dense = empty(shape_of(c.x), p.dtype);
+        py::module_::import("numpy").attr("copyto")(dense, c.x);
+        if (verbose()) log(p.function + ": x is copied to the memory order of the plan");
+        c.x = dense;
+        c.args.src = view(c.x, p.dtype, p.order());
+        classify(c.args.src);
+    }
+    if (c.dst_order != plan().desc.dst_order) {
+        c.computed = empty(shape_of(c.out), p.dtype);
+        c.args.dst = view(c.computed, p.dtype, p.order());
+        classify(c.args.dst);
+    }
+}
+
+}  // namespace npconv::bindings
