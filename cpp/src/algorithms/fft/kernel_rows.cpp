@@ -191,8 +191,8 @@ private:
         int least = columns_;
         const bool next = i + 1 < rows_;
         for (int l = 0; l < L; ++l) {
-            d[l] = s_.dst[l] + i * s_.dst_row;
             n[l] = i < limit_[l] ? s_.columns[l] : 0;
+            d[l] = n[l] > 0 ? s_.dst[l] + i * s_.dst_row : nullptr;  // unused lanes have none
             if (n[l] < least) least = n[l];
         }
         for (int c = 0; c < columns_; c += L) {
