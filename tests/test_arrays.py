@@ -160,6 +160,15 @@ def test_out_over_x(algorithm):
         assert bits(out) == want, offset
 
 
+def test_depthwise_with_far_rows_in_two_columns_of_tasks():
+    """The last, narrow task keeps more rows than the wide ones, for which they are too long."""
+    rng = np.random.default_rng(4)
+    x, w = rng.integers(-4, 5, (1, 420, 84, 60)).astype(F32), rng.integers(-3, 4, (60, 1, 3, 3)).astype(F32)
+    arguments = {"padding": (0, 1), "dilation": (200, 1), "groups": 60, "data_format": "channels_last"}
+    want = nc.conv2d(x, w, algorithm="im2col", **arguments)
+    np.testing.assert_array_equal(nc.conv2d(x, w, algorithm="depthwise", **arguments), want)
+
+
 def test_out_over_the_other_inputs():
     rng = np.random.default_rng(4)
     x = rng.integers(-4, 5, (1, 5, 5, 5)).astype(F32)

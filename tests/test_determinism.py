@@ -64,8 +64,10 @@ def test_memory_orders(algorithm, problem):
     gaps = np.empty((*x.shape[:-1], x.shape[-1] * 2), x.dtype)[..., ::2]
     gaps[...] = x
     assert bits(planned(gaps)) == bits(want)
+    apart = np.repeat(x, 2, axis=1)[:, ::2]  # nchw, but its channels don't follow one another closely
+    assert bits(planned(apart)) == bits(want)
     out = np.moveaxis(np.empty((*want.shape[:1], *want.shape[2:], want.shape[1]), want.dtype), -1, 1)
-    for image in (x, last, gaps):
+    for image in (x, last, gaps, apart):
         for threads in (1, 3):
             planned(image, out=out, num_threads=threads)
             assert bits(out) == bits(want)

@@ -480,6 +480,15 @@ def _algorithms(*arguments, **keywords):
     return ["auto", *(r["algorithm"] for r in nc.explain(*arguments, **keywords) if r["refusal"] is None)]
 
 
+@pytest.mark.parametrize("exponent", [8, 20, 28, 29])
+def test_very_large_dilations_within_the_padding(exponent):
+    """Whatever the offsets of the outer taps are, they meet padding."""
+    rng = np.random.default_rng(3)
+    x, w = rng.integers(-4, 5, (1, 64, 14, 14)).astype(np.float32), rng.integers(-3, 4, (64, 64, 3, 3)).astype(np.float32)
+    got = nc.conv2d(x, w, padding=(2**exponent, 1), dilation=(2**exponent, 1))
+    np.testing.assert_array_equal(got, nc.conv2d(x, w[:, :, 1:2], padding=(0, 1), algorithm="reference"))
+
+
 def test_more_than_2_to_the_31_elements_by_zero_strides():
     x = np.broadcast_to(np.arange(1, 65537, dtype=F32), (1, 2, 65536, 65536))
     w = np.arange(1, 9, dtype=F32).reshape(1, 2, 2, 2)

@@ -20,11 +20,14 @@ struct DenseTerm {
     std::int32_t x, w;
 };
 
-// The terms of a tile of neighbouring pixels of a row: `all` for every pixel, then `left` for all but the first of the
-// row, `right` for all but the last. The pixels left out lie in the padding: what is zero need not be multiplied.
+// The terms of a tile of neighbouring pixels of a row. `rows` times: `left` for all but the first pixel of the row, `all`
+// for every pixel, `right` for all but the last. The pixels left out lie in the padding: what is zero need not be
+// multiplied. A tile that leaves nothing out has one row of terms.
 struct DenseTerms {
     const DenseTerm* term = nullptr;
-    std::int32_t all = 0, left = 0, right = 0;
+    std::int32_t rows = 1, left = 0, all = 0, right = 0;
+
+    std::int64_t size() const { return std::int64_t(rows) * (left + all + right); }
 };
 
 // A sum is `groups` times the same terms (the last time perhaps those of fewer channels), X advancing by x_group and the

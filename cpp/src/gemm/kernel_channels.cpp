@@ -20,7 +20,8 @@ constexpr int run_pixels = 8 * most_pixels, run_tiles = 16;
 
 // One tile's share of one block of terms.
 template <class T> struct Block {
-    const DenseTerm *term, *all, *left, *right;  // [term, all) for every pixel, [all, left) not for the first, ...
+    const DenseTerm *term, *end;
+    std::int32_t left, all, right;  // of each row of terms
     const T* x;
     std::ptrdiff_t x_row;  // from a tile's first row to its second
     const T* w;
@@ -41,8 +42,8 @@ template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void til
     const std::ptrdiff_t x_row = b.x_row, step = b.ahead_step;
     const char* ahead = b.ahead;
     // The three loops differ in the pixels of a row that they leave out, at its beginning and at its end.
-#define NPCONV_TERMS(END, FIRST, LAST)                                                                              \
-    NPCONV_NO_UNROLL for (const DenseTerm* const end = END; t < end; ++t) {                                         \
+#define NPCONV_TERMS(COUNT, FIRST, LAST)                                                                            \
+    NPCONV_NO_UNROLL for (const DenseTerm* const end = t + COUNT; t < end; ++t) {                                       \
         const T *p = x + t->x, *q = TwoRows ? p + x_row : p, *w = weights + std::int64_t(t->w) * (KV * L);          \
         prefetch_l2(ahead);                                                                                         \
         prefetch_l2(ahead + 64);                                                                                    \
@@ -55,9 +56,11 @@ template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void til
             NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = fma(pixel, weight[v], acc[i][v]);                \
         }                                                                                                           \
     }
-    NPCONV_TERMS(b.all, 0, 0)
-    NPCONV_TERMS(b.left, 1, 0)
-    NPCONV_TERMS(b.right, 0, 1)
+    do {
+        NPCONV_TERMS(b.left, 1, 0)
+        NPCONV_TERMS(b.all, 0, 0)
+        NPCONV_TERMS(b.right, 0, 1)
+    } while (t < b.end);
 #undef NPCONV_TERMS
     T* const sums = b.sums;
     if (b.accumulate) {
@@ -141,14 +144,14 @@ NPCONV_INLINE void fetch_output(const DenseStore<T>& s, std::int64_t oc, std::in
 
 // The terms [from, from + dense_block) of a group that a tile takes; returns how many.
 template <class T> NPCONV_INLINE std::int64_t cut_block(Block<T>& b, const DenseTerms& terms, std::int64_t from) {
-    const std::int64_t left = terms.all - from;
-    b.term = terms.term + (left > 0 ? from : terms.all);
-    b.all = b.left = b.right = terms.term + (left > dense_block ? from + dense_block : terms.all);
-    if (left <= dense_block) {
-        b.left += terms.left;
-        b.right = b.left + terms.right;
-    }
-    return b.right - b.term;
+    const std::int64_t size = terms.size(), first = from < size ? from : size;
+    const std::int64_t end = size - first > dense_block ? first + dense_block : size;
+    b.term = terms.term + first;
+    b.end = terms.term + end;
+    b.left = terms.left;
+    b.all = terms.rows > 1 ? terms.all : std::int32_t(end - first) - terms.left - terms.right;  // several rows are one block
+    b.right = terms.right;
+    return end - first;
 }
 
 // Brings the weights of the next block into L2, evenly over the tiles of this one: each line of a large layer comes from
@@ -161,8 +164,7 @@ template <class T> struct Ahead {
         : from(reinterpret_cast<const char*>(next)), bytes((rows < dense_block ? rows : dense_block) * pitch * std::int64_t(sizeof(T))) {
         std::int64_t terms = 0;
         for (int i = 0; i < run.tiles; ++i) {
-            const DenseTerms& t = run.tile[i].sum->terms(group);
-            terms += t.all + t.left + t.right;
+            terms += run.tile[i].sum->terms(group).size();
         }
         step = (bytes + 64 * terms) / (64 * terms + 1) * 64;
     }
@@ -184,8 +186,8 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
     block.x_row = a.x_row_stride;
     const DenseSum& any = *run.tile[0].sum;  // the number of groups and what lies between them is common to all
     for (std::int64_t g = 0; g < any.groups; ++g, block.w += any.w_group * pitch) {
-        for (std::int64_t from = 0; from == 0 || from < any.terms(g).all; from += dense_block) {
-            const bool last = g + 1 == any.groups && from + dense_block >= any.terms(g).all;
+        for (std::int64_t from = 0; from == 0 || from < any.terms(g).size(); from += dense_block) {
+            const bool last = g + 1 == any.groups && from + dense_block >= any.terms(g).size();
             Ahead<T> ahead(run, g, block.w + (from + dense_block < any.w_group ? from + dense_block : any.w_group) * pitch, any.w_group, pitch);
             block.accumulate = count.blocks > 0;
             block.sums = sums;

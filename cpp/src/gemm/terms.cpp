@@ -31,22 +31,27 @@ void DenseTermLists::kinds(const Axis& a, std::vector<Range>& ranges, std::vecto
 
 DenseTerms DenseTermLists::list(const ConvDesc& d, const Range& kd, const Range& kh, int edge, std::int64_t channels,
                                 std::int64_t channel, const std::vector<std::ptrdiff_t>& tap) {
-    std::vector<DenseTerm> part[3];
+    // Every tile has its terms in this order, so that edges and padded copies give the same bits.
+    std::vector<DenseTerm> found;
     for (std::int64_t c = 0; c < channels; ++c)
         for (std::int64_t z = kd.begin; z < kd.end; ++z)
             for (std::int64_t y = kh.begin; y < kh.end; ++y)
                 for (std::int64_t x = 0; x < d.w().kernel; ++x) {
                     const std::int64_t t = (z * d.h().kernel + y) * d.w().kernel + x;
-                    const int which = (edge & 1) && left_of_image(d.w(), x) ? 1 : (edge & 2) && right_of_image(d.w(), x) ? 2 : 0;
-                    part[which].push_back({static_cast<std::int32_t>(c * channel + tap[static_cast<std::size_t>(t)]),
-                                           static_cast<std::int32_t>(c * d.taps() + t)});
+                    found.push_back({static_cast<std::int32_t>(c * channel + tap[static_cast<std::size_t>(t)]),
+                                     static_cast<std::int32_t>(c * d.taps() + t)});
                 }
     DenseTerms terms;
-    terms.all = static_cast<std::int32_t>(part[0].size());
-    terms.left = static_cast<std::int32_t>(part[1].size());
-    terms.right = static_cast<std::int32_t>(part[2].size());
-    for (int i = 1; i < 3; ++i) part[0].insert(part[0].end(), part[i].begin(), part[i].end());
-    memory_.push_back(std::move(part[0]));
+    terms.all = static_cast<std::int32_t>(found.size());
+    if (edge != 0 && terms.all > 0) {
+        terms.rows = static_cast<std::int32_t>(terms.all / d.w().kernel);
+        for (std::int64_t x = 0; x < d.w().kernel; ++x) {
+            if ((edge & 1) && left_of_image(d.w(), x)) ++terms.left;
+            else if ((edge & 2) && right_of_image(d.w(), x)) ++terms.right;
+        }
+        terms.all = static_cast<std::int32_t>(d.w().kernel) - terms.left - terms.right;
+    }
+    memory_.push_back(std::move(found));
     terms.term = memory_.back().data();  // stays when memory_ grows: moving a vector keeps its elements where they are
     return terms;
 }

@@ -233,9 +233,12 @@ private:
         return p.src_stride[4] == 1 && p.interior_lo < p.interior_hi && fine(h) && fine(w) && fine(desc.d());
     }
 
+    // Of the largest task; with lanes = channels a narrow one at the end may keep more rows than the others.
     std::size_t scratch_bytes(const Problem<T>& p, const Partition& cut) const {
-        const Task largest{0, 0, cut.channels, 0, 0, cut.rows, 0, cut.columns, nullptr};
-        const std::size_t bytes = kernels_of(params.v[0], isa).template of<T>().scratch(p, largest);
+        std::size_t bytes = 0;
+        for (std::int64_t columns : {cut.columns, desc.w().out - (cut.column_tasks - 1) * cut.columns})
+            bytes = std::max(bytes, kernels_of(params.v[0], isa).template of<T>().scratch(
+                                        p, Task{0, 0, cut.channels, 0, 0, cut.rows, 0, columns, nullptr}));
         return (bytes + 127) / 64 * 64;
     }
 

@@ -103,7 +103,7 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
 
 std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p);
 
-const char* const param_names[] = {"tile", "shared", "rows", "columns", "split", "late"};
+const char* const param_names[] = {"tile", "shared", "rows", "columns", "split", "late", nullptr};
 
 }  // namespace
 

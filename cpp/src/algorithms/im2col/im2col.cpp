@@ -28,7 +28,7 @@ DenseConfig config(const ConvDesc& d, const Isa& isa, const Params& params) {
     c.shared = p.shared == 1;
     c.split = p.split;
     c.late = p.late == 1;
-    c.copy_columns = d.w().out;
+    c.copy_columns = std::min<std::int64_t>(d.w().out, 64);
     const std::int64_t ow = c.source == DenseSource::image ? d.out_pixels() : d.w().out, band = std::max(p.band, 1);
     c.band_rows = std::max<std::int64_t>(1, band / ow);
     c.band_columns = std::min<std::int64_t>(band, ow);
@@ -109,7 +109,7 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
 
 std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p);
 
-const char* const param_names[] = {"tile", "shared", "band", "split", "copy", "late"};
+const char* const param_names[] = {"tile", "shared", "band", "split", "copy", "late", nullptr};
 
 }  // namespace
 

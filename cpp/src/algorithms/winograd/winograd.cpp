@@ -45,8 +45,9 @@ std::int64_t winograd_inner(const ConvDesc& d, std::int64_t lanes) {
 namespace {
 
 bool few_possible(const ConvDesc& d) {
-    return d.src == DType::f32 && d.icg() <= winograd_few_channels && d.d().kernel == 1 && d.d().in == 1 && d.dst_order == Order::nchw &&
-           d.accuracy != Accuracy::strict;
+    const Axis& depth = d.d();
+    const bool flat = depth.in == 1 && depth.out == 1 && depth.kernel == 1 && depth.pad_begin == 0;
+    return flat && d.src == DType::f32 && d.icg() <= winograd_few_channels && d.dst_order == Order::nchw && d.accuracy != Accuracy::strict;
 }
 
 std::string refuse(const ConvDesc& d, const Isa&) {
