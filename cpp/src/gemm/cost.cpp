@@ -18,6 +18,8 @@ constexpr double panel_run_seconds = 2e-9, panel_rate = 25e9;              // an
 constexpr double hidden = 0.15;                                            // of a stream that overlaps with arithmetic is felt
 constexpr double barrier_seconds = 1.5e-6;
 constexpr double task_seconds = 1e-7;
+// Terms of a tile whose pages exceed the first and the second level of address translation, as Zen 3 feels them.
+constexpr double first_pages = 256, second_pages = 1536, first_page_seconds = 0.4e-9, second_page_seconds = 1.6e-9;
 constexpr double late_rate = 24e9;                                         // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
 
@@ -45,12 +47,14 @@ struct Shape {
     const Machine& machine;
     double item, terms, oc, kept;
     bool strip, straight;
+    bool narrow;  // a term's products in a tile are over before what comes from beyond L1 and its page table can hide
 
     Shape(const ConvDesc& desc, const Isa& isa, const DenseConfig& c, const Machine& m)
         : d(desc), config(c), k(dense_blocks(desc, isa, c.lanes_are_pixels)), g(desc, c, isa, k.block, k.rest), machine(m),
           item(static_cast<double>(item_size(d.src))), terms(static_cast<double>(g.terms)), oc(static_cast<double>(desc.ocg())),
           kept(c.source == DenseSource::image ? inside(d.d()) * inside(d.h()) * inside(d.w()) : 1), strip(c.source != DenseSource::panel && !g.flat),
-          straight(c.lanes_are_pixels && desc.dst_order == Order::nchw && desc.epilogue.residual == Residual::none) {}
+          straight(c.lanes_are_pixels && desc.dst_order == Order::nchw && desc.epilogue.residual == Residual::none),
+          narrow(isa.registers <= 16) {}
 
     // One band of that many output rows and columns against all channels of a group.
     double sums(double rows, double columns) const;
@@ -84,9 +88,14 @@ double Shape::sums(double rows, double columns) const {
     const double all = runs * tiles * static_cast<double>(g.blocks);
     // What every tile reads anew comes from L2 if it is beyond L1: a block of weights, or the pixels under a tile.
     const double tile_bytes = std::min(terms, 256.0) * item * (config.lanes_are_pixels ? tile * lanes : static_cast<double>(k.block));
-    if (tile_bytes > 0.75 * machine.l1_bytes) {
+    const bool bare = narrow && config.lanes_are_pixels;
+    if (tile_bytes > (bare ? 0.5 : 0.75) * machine.l1_bytes) {
         const double from_l2 = all * std::max(1.0, terms / 256) * tile_bytes / machine.l2_bandwidth;
-        seconds += 0.2 * from_l2 * std::min(1.0, from_l2 / seconds);
+        seconds += (bare ? 1 : 0.2) * from_l2 * std::min(1.0, from_l2 / seconds);
+    }
+    if (narrow && g.flat) {  // each channel of a tile lies on a page of its own
+        const double pages = static_cast<double>(d.icg()) * std::min(1.0, static_cast<double>(d.in_pixels()) * item / 4096);
+        seconds += all * terms * (pages > first_pages ? first_page_seconds : 0) + all * terms * (pages > second_pages ? second_page_seconds : 0);
     }
     seconds += stores(runs, tiles, tile, outputs);
     // All weights stream past each band once.

@@ -291,7 +291,10 @@ private:
         DenseSum sum = s.sums.sums[0];
         DenseTerms* const lists[] = {&sum.full, &sum.last};
         for (int i = 0; i < std::max(sum.full.all, sum.last.all); ++i) term[i] = {static_cast<std::int32_t>(i * a.src.stride[1]), i};
-        for (DenseTerms* list : lists) list->term = term;
+        for (DenseTerms* list : lists) {
+            list->term = term;
+            list->step = static_cast<std::int32_t>(a.src.stride[1]);
+        }
         sum.x_group = sum.w_group * a.src.stride[1];
         s.sums.sums = &sum;
         kernel_.sweep(s);

@@ -51,6 +51,9 @@ DenseTerms DenseTermLists::list(const ConvDesc& d, const Range& kd, const Range&
         }
         terms.all = static_cast<std::int32_t>(d.w().kernel) - terms.left - terms.right;
     }
+    if (found.size() > 1) terms.step = found[1].x - found[0].x;
+    for (std::size_t i = 1; i < found.size(); ++i)
+        if (found[i].x - found[i - 1].x != terms.step || found[i].w - found[i - 1].w != 1) terms.step = 0;
     memory_.push_back(std::move(found));
     terms.term = memory_.back().data();  // stays when memory_ grows: moving a vector keeps its elements where they are
     return terms;
