@@ -56,7 +56,7 @@ std::string refuse(const ConvDesc& d, const Isa&) {
         return "needs a 3x3 kernel, got " + std::to_string(d.h().kernel) + "x" + std::to_string(d.w().kernel);
     if (d.h().stride != 1 || d.w().stride != 1) return "needs stride 1 along height and width";
     if (d.h().dilation != 1 || d.w().dilation != 1) return "needs dilation 1 along height and width";
-    if (d.ic == 0 || d.oc == 0 || d.in_pixels() == 0 || d.out_pixels() == 0) return "there is nothing to compute";
+    if (d.empty()) return "there is nothing to compute";
     return "";
 }
 
