@@ -212,6 +212,13 @@ def test_random_shapes_leave_the_resident_memory_flat(shapes):
     assert 0 < size <= capacity
 
 
+def test_images_in_place_lease_no_copy_of_themselves():
+    """The copy that replaces an image of far channels is made piece by piece."""
+    plan = nc.plan_conv1d((1, 256, 100_000), np.zeros((64, 256, 1), np.float32), algorithm="im2col", num_threads=2)
+    assert "copy=0" in plan.parameters
+    assert plan.workspace_bytes < 1 << 20
+
+
 def test_clear_caches_empties_the_plan_cache():
     nc.conv2d(np.ones((1, 1, 5, 5)), np.ones((1, 1, 3, 3)))
     assert _npconv.plan_cache_info()["size"] > 0

@@ -46,9 +46,10 @@ bool dense_image_possible(const ConvDesc& d, const Isa& isa, bool lanes_are_pixe
     const Axis& w = d.w();
     if (w.stride > 2) return false;
     // Taps may lie far outside of the image where the padding is as large as the dilation.
-    const auto last_tap = [](const Axis& a) { return static_cast<double>((a.kernel - 1)) * static_cast<double>(a.dilation); };
+    const auto last_tap = [](const Axis& a) { return static_cast<double>(a.kernel - 1) * static_cast<double>(a.dilation); };
     const double tap = (last_tap(d.d()) * static_cast<double>(d.h().in) + last_tap(d.h())) * static_cast<double>(w.in) + last_tap(w);
-    if (tap + static_cast<double>(std::min<std::int64_t>(dense_block, d.icg())) * static_cast<double>(d.in_pixels()) > INT32_MAX) return false;
+    const double channels = static_cast<double>(std::min<std::int64_t>(dense_block, d.icg()));
+    if (tap + channels * static_cast<double>(d.in_pixels()) > INT32_MAX) return false;
     if (!reads_outside(d.d()) && !reads_outside(d.h()) && !reads_outside(w)) return true;
     if (d.taps() > dense_block || d.d().kernel > 16 || d.h().kernel > 16) return false;  // kinds of rows are counted in a byte
     for (std::int64_t k = 0; k < w.kernel; ++k) {

@@ -9,8 +9,8 @@
 // Where X is the image itself, tiles at the ends of its rows leave out the products with the padding: 9 % of a 3x3 layer
 // with stride 2 on 14x14 pixels, 18 % with stride 1 on 7x7.
 //
-// AVX-512 on Zen 4: 85 to 95 % of the FMA peak from 200 terms on; below, storing and turning a tile's sums takes the rest.
-// AVX2 on Zen 3: 70 to 75 % on a core of its own, bound by X beyond L1 and its pages.
+// bench/RESULTS.md has what layers reach. On Zen 3 with AVX2 deep ones stay at 70 to 75 % of the FMA peak even undisturbed: X,
+// which is beyond L1 there, and its pages.
 #include "gemm/kernel.hpp"
 #include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"
@@ -50,7 +50,7 @@ template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void til
     const char* ahead = b.ahead;
     // The three loops differ in the pixels of a row that they leave out, at its beginning and at its end.
 #define NPCONV_TERMS(COUNT, FIRST, LAST)                                                                            \
-    NPCONV_NO_UNROLL for (const DenseTerm* const end = t + COUNT; t < end; ++t) {                                       \
+    NPCONV_NO_UNROLL for (const DenseTerm* const end = t + COUNT; t < end; ++t) {                                   \
         const T *p = x + t->x, *q = TwoRows ? p + x_row : p, *w = weights + std::int64_t(t->w) * (KV * L);          \
         prefetch_l2(ahead);                                                                                         \
         prefetch_l2(ahead + 64);                                                                                    \

@@ -6,8 +6,8 @@
 // than 256 terms wait in L1 between their blocks. In long runs all vectors but the first are aligned in the output: a
 // store across two lines costs as much as two.
 //
-// AVX-512 on Zen 4: 80 to 93 % of the FMA peak in ResNet-50's and MobileNetV2's 1x1 layers; the rest is the stores of shallow
-// layers (a sum of 16 terms is 16 x 24 FMAs for 24 vectors stored). AVX2 on Zen 3: 75 to 92 % on a core of its own.
+// bench/RESULTS.md has what layers reach. What shallow ones lack is their stores (a sum of 16 terms is 16 x 24 FMAs for 24
+// vectors stored); AVX2 on Zen 3, undisturbed: 92 % of the FMA peak where all is near (64x24 -> 64 k1), 82 for 64x56 -> 256.
 #include "gemm/kernel.hpp"
 #include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"
@@ -19,7 +19,7 @@ constexpr int most_channels = registers == 32 ? 8 : 4;
 constexpr int most_vectors = 3;
 constexpr int most_chunk = 8;          // tiles
 constexpr int ahead_bytes = 1024;      // of weights
-constexpr bool fetch_weights = registers == 32;  // a term of 12 products has no room for it: without, AVX2 gains 2 to 6 %
+constexpr bool fetch_weights = registers == 32;  // a term of 12 products has no room for it: AVX2 gains 2 to 6 % without
 constexpr int near_bytes = 20 * 1024;  // what the pixels of one chunk of tiles may take of L1
 constexpr int long_run = 64;           // vectors from which on one more is less than misaligned stores
 

@@ -68,7 +68,7 @@ template <class T> struct Channel {
 
 // Sums of R rows of L outputs from column x on. The three taps of a row are loads at neighbouring columns.
 template <class T, int R, bool Masked>
-NPCONV_INLINE void sums(const T* const* rows, std::int64_t x, const BlockMask<T>& mask, const Channel<T>& channel, T*, Vec<T> (&acc)[R]) {
+NPCONV_INLINE void sums(const T* const* rows, std::int64_t x, const BlockMask<T>& mask, const Channel<T>& channel, Vec<T> (&acc)[R]) {
     NPCONV_UNROLL for (int i = 0; i < R + 2; ++i) {
         const T* p = rows[i] + x;
         Vec<T> tap[3];
@@ -126,12 +126,12 @@ NPCONV_INLINE void first_carry(const T* const* rows, const Columns<T>& c, const 
 
 template <class T, int S, int R, bool Masked, Finish F>
 NPCONV_INLINE void tile(const Job<T>& job, const T* const* rows, T* out, const T* residual, const Columns<T>& c, std::int64_t block,
-                        const EpilogueArgs<T>& e, const Channel<T>& channel, T* carry) {
+                        const EpilogueArgs<T>& e, const Channel<T>& channel, [[maybe_unused]] T* carry) {
     constexpr int L = lanes<T>;
     const std::int64_t x = c.origin + block * S * L, n = c.outputs - block * L;
     const BlockMask<T> mask = Masked ? c.masks[block] : BlockMask<T>{};
     Vec<T> acc[R];
-    if constexpr (S == 1) sums<T, R, Masked>(rows, x, mask, channel, carry, acc);
+    if constexpr (S == 1) sums<T, R, Masked>(rows, x, mask, channel, acc);
     else sums_of_second<T, R, Masked>(rows, x, mask, channel, carry, acc);
     out += block * L;
     if constexpr (F != Finish::all) {
