@@ -80,7 +80,8 @@ _SHAPES = (
     Shape("k4_same_lower", (1, 5, 9, 8), (6, 5, 4, 4), padding="same_lower", stride=2),
     Shape("k7_larger_than_image", (1, 4, 3, 3), (6, 4, 7, 7), padding=3),
     Shape("k9_line", (1, 4, 1, 200), (5, 4, 1, 9), padding=(0, 4)),
-    Shape("k3_flat_volume", (1, 3, 1, 16, 16), (8, 3, 1, 3, 3), padding=1),
+    Shape("k3_flat_volume", (1, 3, 1, 16, 16), (8, 3, 1, 3, 3), padding=((0, 1), (1, 1), (1, 1))),
+    Shape("k3_before_volume", (1, 3, 1, 9, 17), (8, 3, 1, 3, 3), padding=((1, 0), (1, 1), (1, 1)), stride=(2, 1, 1)),
     # one channel and depthwise
     Shape("depthwise_far_rows", (1, 8, 410, 84), (8, 1, 3, 3), padding=(0, 1), dilation=(200, 1), groups=8),
     Shape("depthwise_far_taps", (1, 17, 10, 150), (17, 1, 3, 3), padding=32, dilation=32, groups=17),
