@@ -19,9 +19,9 @@ namespace npconv::NPCONV_THIS_ISA {
 namespace {
 
 constexpr int most_pixels = registers == 32 ? 14 : 6;
-// A term of 12 products takes six cycles and leaves little room beside them: where the terms lie an even step apart, their
-// list is not read (AVX2: 10 % faster; with lanes = pixels the same made it slower).
-constexpr bool even_steps = registers == 16;
+// A term of 12 products takes six cycles and leaves little room beside them: with 16 registers terms that lie an even step
+// apart are taken four at a time without their list (23 instructions a term, not 29). More products hide all that.
+constexpr int unroll = registers == 16 ? 4 : 1;
 constexpr int run_pixels = 8 * most_pixels, run_tiles = 16;
 
 // One tile's share of one block of terms.
@@ -38,56 +38,30 @@ template <class T> struct Block {
     bool accumulate;
 };
 
-// Sums of PX pixels S apart of one row, or of PX / 2 pixels of each of two rows, over a block of terms.
-template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void tile_sum(const Block<T>& b) {
-    constexpr int L = lanes<T>, row = TwoRows ? PX / 2 : PX;
-    Vec<T> acc[PX][KV];
+// What KV weights add to PX pixels S apart of one row, or to PX / 2 pixels of each of two rows, without the pixels that a
+// row leaves out at its beginning and at its end.
+template <class T, int PX, int KV, int S, bool TwoRows, int First = 0, int Last = 0>
+NPCONV_INLINE void add_term(Vec<T> (&acc)[PX][KV], const T* p, std::ptrdiff_t x_row, const T* w) {
+    constexpr int row = TwoRows ? PX / 2 : PX;
+    const T* q = TwoRows ? p + x_row : p;
+    Vec<T> weight[KV];
+    NPCONV_UNROLL for (int v = 0; v < KV; ++v) {
+        weight[v] = load(w + v * lanes<T>);
+        if constexpr (unroll > 1) NPCONV_KEEP(weight[v]);  // else each product loads it
+    }
+    NPCONV_UNROLL for (int i = 0; i < PX; ++i) {
+        if (i % row < First || i % row >= row - Last) continue;
+        const Vec<T> pixel = set1(i < row ? p[i * S] : q[(i - row) * S]);
+        NPCONV_UNROLL for (int v = 0; v < KV; ++v) fma_into(acc[i][v], pixel, weight[v]);
+    }
+}
+
+template <class T, int PX, int KV> NPCONV_INLINE void clear_sums(Vec<T> (&acc)[PX][KV]) {
     NPCONV_UNROLL for (int i = 0; i < PX; ++i)
         NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = set1(T(0));
-    const DenseTerm* t = b.term;
-    const T *const x = b.x, *const weights = b.w;
-    const std::ptrdiff_t x_row = b.x_row, step = b.ahead_step;
-    const char* ahead = b.ahead;
-    // The three loops differ in the pixels of a row that they leave out, at its beginning and at its end.
-#define NPCONV_TERMS(COUNT, FIRST, LAST)                                                                            \
-    NPCONV_NO_UNROLL for (const DenseTerm* const end = t + COUNT; t < end; ++t) {                                   \
-        const T *p = x + t->x, *q = TwoRows ? p + x_row : p, *w = weights + std::int64_t(t->w) * (KV * L);          \
-        prefetch_l2(ahead);                                                                                         \
-        prefetch_l2(ahead + 64);                                                                                    \
-        ahead += step;                                                                                              \
-        Vec<T> weight[KV];                                                                                          \
-        NPCONV_UNROLL for (int v = 0; v < KV; ++v) weight[v] = load(w + v * L);                                     \
-        NPCONV_UNROLL for (int i = 0; i < PX; ++i) {                                                                \
-            if (i % row < FIRST || i % row >= row - LAST) continue;                                                 \
-            const Vec<T> pixel = set1(i < row ? p[i * S] : q[(i - row) * S]);                                       \
-            NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = fma(pixel, weight[v], acc[i][v]);                \
-        }                                                                                                           \
-    }
-    if (even_steps && b.step && t < b.end) {
-        const T *p = x + t->x, *w = weights + std::int64_t(t->w) * (KV * L);
-        const std::ptrdiff_t next = b.step;
-        NPCONV_NO_UNROLL for (std::ptrdiff_t left = b.end - t; left > 0; --left, p += next, w += KV * L) {
-            prefetch_l2(ahead);
-            ahead += step;
-            const T* q = TwoRows ? p + x_row : p;
-            Vec<T> weight[KV];
-            NPCONV_UNROLL for (int v = 0; v < KV; ++v) {
-                weight[v] = load(w + v * L);
-                NPCONV_KEEP(weight[v]);  // else each product loads it
-            }
-            NPCONV_UNROLL for (int i = 0; i < PX; ++i) {
-                const Vec<T> pixel = set1(i < row ? p[i * S] : q[(i - row) * S]);
-                NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = fma(pixel, weight[v], acc[i][v]);
-            }
-        }
-        t = b.end;
-    }
-    NPCONV_NO_UNROLL while (t < b.end) {
-        NPCONV_TERMS(b.left, 1, 0)
-        NPCONV_TERMS(b.all, 0, 0)
-        NPCONV_TERMS(b.right, 0, 1)
-    }
-#undef NPCONV_TERMS
+}
+template <class T, int PX, int KV> NPCONV_INLINE void put_sums(const Block<T>& b, Vec<T> (&acc)[PX][KV]) {
+    constexpr int L = lanes<T>;
     T* const sums = b.sums;
     if (b.accumulate) {
         NPCONV_UNROLL for (int i = 0; i < PX; ++i)
@@ -95,6 +69,53 @@ template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void til
     }
     NPCONV_UNROLL for (int i = 0; i < PX; ++i)
         NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(sums + (i * KV + v) * L, acc[i][v]);
+}
+
+// The sums of a tile over a block of terms that lie an even step apart.
+template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void even_sum(const Block<T>& b) {
+    constexpr int pitch = KV * lanes<T>;
+    Vec<T> acc[PX][KV];
+    clear_sums<T>(acc);
+    const std::ptrdiff_t x_row = b.x_row, ahead_step = b.ahead_step, step = b.step;
+    const char* ahead = b.ahead;
+    const T *p = b.x + b.term->x, *w = b.w + std::int64_t(b.term->w) * pitch;
+    const T *const end = w + (b.end - b.term) * pitch, *const last = end - (unroll - 1) * pitch;
+    NPCONV_NO_UNROLL for (; w < last; w += unroll * pitch) {
+        prefetch_l2(ahead);
+        prefetch_l2(ahead + 64);
+        ahead += ahead_step;
+        NPCONV_UNROLL for (int u = 0; u < unroll; ++u, p += step) {
+            add_term<T, PX, KV, S, TwoRows>(acc, p, x_row, w + u * pitch);
+            NPCONV_OPAQUE(p);
+        }
+    }
+    NPCONV_NO_UNROLL for (; w < end; w += pitch, p += step) add_term<T, PX, KV, S, TwoRows>(acc, p, x_row, w);
+    put_sums<T>(b, acc);
+}
+
+// The sums of a tile over any block of terms.
+template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void tile_sum(const Block<T>& b) {
+    if (unroll > 1 && b.step && b.term < b.end) return even_sum<T, PX, KV, S, TwoRows>(b);
+    Vec<T> acc[PX][KV];
+    clear_sums<T>(acc);
+    const DenseTerm* t = b.term;
+    const T *const x = b.x, *const w = b.w;
+    const std::ptrdiff_t x_row = b.x_row, step = b.ahead_step;
+    const char* ahead = b.ahead;
+#define NPCONV_TERMS(COUNT, FIRST, LAST)                                                                                        \
+    NPCONV_NO_UNROLL for (const DenseTerm* const end = t + COUNT; t < end; ++t) {                                               \
+        prefetch_l2(ahead);                                                                                                     \
+        prefetch_l2(ahead + 64);                                                                                                \
+        ahead += step;                                                                                                          \
+        add_term<T, PX, KV, S, TwoRows, FIRST, LAST>(acc, x + t->x, x_row, w + std::int64_t(t->w) * (KV * lanes<T>));           \
+    }
+    NPCONV_NO_UNROLL while (t < b.end) {
+        NPCONV_TERMS(b.left, 1, 0)
+        NPCONV_TERMS(b.all, 0, 0)
+        NPCONV_TERMS(b.right, 0, 1)
+    }
+#undef NPCONV_TERMS
+    put_sums<T>(b, acc);
 }
 
 template <class T, int KV, int S, bool TwoRows, int PX = most_pixels> NPCONV_INLINE void any_tile(int pixels, const Block<T>& b) {
@@ -185,21 +206,25 @@ template <class T> NPCONV_INLINE std::int64_t cut_block(Block<T>& b, const Dense
 // L3 or from memory, and fetching them in one tile's time (as the caches would by themselves) took a third of all time.
 template <class T> struct Ahead {
     const char* from;
-    std::int64_t bytes, step;  // of the next block; per term
+    std::int64_t bytes, step;  // of the next block; per fetch
 
     NPCONV_INLINE Ahead(const Run<T>& run, std::int64_t group, const T* next, std::int64_t rows, int pitch)
         : from(reinterpret_cast<const char*>(next)), bytes((rows < dense_block ? rows : dense_block) * pitch * std::int64_t(sizeof(T))) {
-        std::int64_t terms = 0;
+        std::int64_t all = 0;
         for (int i = 0; i < run.tiles; ++i) {
-            terms += run.tile[i].sum->terms(group).size();
+            const DenseTerms& terms = run.tile[i].sum->terms(group);
+            all += fetches(terms.size(), terms.step);
         }
-        step = (bytes + 64 * terms) / (64 * terms + 1) * 64;
+        step = (bytes + 64 * all) / (64 * all + 1) * 64;
     }
     NPCONV_INLINE void take(Block<T>& b, std::int64_t terms) {
         b.ahead = from;
         b.ahead_step = bytes > 0 ? step : 0;
-        from += terms * step;
-        bytes -= terms * step;
+        from += fetches(terms, b.step) * step;
+        bytes -= fetches(terms, b.step) * step;
+    }
+    static NPCONV_INLINE std::int64_t fetches(std::int64_t terms, std::ptrdiff_t term_step) {
+        return term_step ? terms / unroll : terms;
     }
 };
 

@@ -20,6 +20,7 @@ constexpr int most_vectors = 3;
 constexpr int most_chunk = 8;          // tiles
 constexpr int ahead_bytes = 1024;      // of weights
 constexpr bool fetch_weights = registers == 32;  // a term of 12 products has no room for it: AVX2 gains 2 to 6 % without
+constexpr int unroll = registers == 16 ? 4 : 1;
 constexpr int near_bytes = 20 * 1024;  // what the pixels of one chunk of tiles may take of L1
 constexpr int long_run = 64;           // vectors from which on one more is less than misaligned stores
 
@@ -33,6 +34,7 @@ template <class T> struct Work {
     std::ptrdiff_t ahead;  // from these pixels to some that are needed later; 0: all are near
     const T* w;
     T* sums;
+    std::ptrdiff_t step;   // from term to term, or 0: see DenseTerms
     bool accumulate, straight, fetch, clamp;
     T* dst;
     std::int64_t channel_stride, pixels;
@@ -101,21 +103,36 @@ template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(const Work<T>& 
             NPCONV_UNROLL for (int b = 0; b < NV * L * int(sizeof(T)); b += 64) prefetch_write(reinterpret_cast<const char*>(dst) + b);
     }
     const DenseTerm* t = work.term;
+    const DenseTerm* const end = work.end;
     const T *const x = work.x, *const w = work.w;
     const std::ptrdiff_t ahead = work.ahead;
-    NPCONV_NO_UNROLL for (const DenseTerm* const end = work.end; t < end; ++t) {
-        const T *p = x + t->x, *row = w + std::int64_t(t->w) * MR;
+    const auto add_term = [&](const T* p, const T* row) NPCONV_INLINE_LAMBDA {
         if constexpr (fetch_weights) prefetch(reinterpret_cast<const char*>(row) + ahead_bytes);
+        Vec<T> pixels[NV];
+        NPCONV_UNROLL for (int v = 0; v < NV; ++v) {
+            pixels[v] = load(p + v * L);
+            if constexpr (registers == 16) NPCONV_KEEP(pixels[v]);
+        }
+        NPCONV_UNROLL for (int i = 0; i < MR; ++i) {
+            const Vec<T> weight = set1(row[i]);
+            NPCONV_UNROLL for (int v = 0; v < NV; ++v) fma_into(acc[i][v], weight, pixels[v]);
+        }
+    };
+    if (unroll > 1 && work.step && !ahead && end - t >= unroll) {
+        const T *p = x + t->x, *row = w + std::int64_t(t->w) * MR;
+        const std::ptrdiff_t step = work.step;
+        NPCONV_NO_UNROLL for (const DenseTerm* const last = end - unroll; t <= last; t += unroll, p += unroll * step, row += unroll * MR)
+            NPCONV_UNROLL for (int u = 0; u < unroll; ++u) {
+                add_term(p + u * step, row + u * MR);
+            }
+    }
+    NPCONV_NO_UNROLL for (; t < end; ++t) {
+        const T* p = x + t->x;
         if (ahead) {
             NPCONV_UNROLL for (int b = 0; b < NV * L * int(sizeof(T)); b += 64)
                 prefetch(reinterpret_cast<const char*>(p + ahead) + b);
         }
-        Vec<T> pixels[NV];
-        NPCONV_UNROLL for (int v = 0; v < NV; ++v) pixels[v] = load(p + v * L);
-        NPCONV_UNROLL for (int i = 0; i < MR; ++i) {
-            const Vec<T> weight = set1(row[i]);
-            NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = fma(weight, pixels[v], acc[i][v]);
-        }
+        add_term(p, w + std::int64_t(t->w) * MR);
     }
     T* const sums = work.sums;
     if (work.accumulate) {
@@ -219,6 +236,7 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
             const bool end = g + 1 == sum.groups && to == terms.all;
             work.term = terms.term + from;
             work.end = terms.term + to;
+            work.step = terms.rows == 1 ? terms.step : 0;
             work.accumulate = count.blocks > 0;
             for (int i = 0; i < chunk.tiles; ++i) {
                 const Tile& tile = chunk.tile[i];
@@ -250,6 +268,7 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
     work.term = terms.term;
     work.end = terms.term + terms.all;
     work.ahead = a.far ? chunk.tiles * most_vectors * lanes<T> : 0;
+    work.step = terms.step;
     work.accumulate = false;
     work.straight = true;
     work.fetch = a.fetch_output;

@@ -8,6 +8,9 @@ namespace npconv::NPCONV_THIS_ISA {
 namespace {
 
 constexpr int micro = registers == 32 ? 14 : 6;
+// With 16 registers a channel of 12 products leaves little room for anything else: a vector of channels in one go.
+constexpr bool unroll = registers == 16;
+constexpr int near_step = unroll ? 32 : 64, far_step = 128;  // bytes of the next block fetched per channel: several groups, one
 constexpr std::int64_t block = 256;  // channels summed by one accumulator
 
 // What the groups of tiles of one point, panel and block of channels have in common, but for v and m.
@@ -31,19 +34,33 @@ template <class T, int PX, int KV> NPCONV_NOINLINE void tile(const Work<T>& work
     const std::ptrdiff_t step = work.ahead_step;
     const T *NPCONV_RESTRICT v = work.v, *NPCONV_RESTRICT u = work.u;
     const char* ahead = work.ahead;
-    for (std::int64_t ic = work.ic; ic > 0; ic -= L, v += pitch) {
+    const auto add_channel = [&](const T* x, const T* w_of) NPCONV_INLINE_LAMBDA {
+        Vec<T> w[KV];
+        NPCONV_UNROLL for (int k = 0; k < KV; ++k) {
+            w[k] = load(w_of + k * L);
+            if constexpr (unroll) NPCONV_KEEP(w[k]);  // else each product loads it
+        }
+        NPCONV_UNROLL for (int p = 0; p < PX; ++p) {
+            const Vec<T> t = set1(x[p * L]);
+            NPCONV_UNROLL for (int k = 0; k < KV; ++k) fma_into(acc[p][k], t, w[k]);
+        }
+    };
+    std::int64_t ic = work.ic;
+    if (unroll && step != far_step) {
+        NPCONV_NO_UNROLL for (; ic >= L; ic -= L, v += pitch, u += L * KV * L, ahead += L * step) {
+            NPCONV_UNROLL for (int c = 0; c < L; ++c) {
+                if (c % 2 == 0) prefetch_l2(ahead + c * near_step);
+                add_channel(v + c, u + c * (KV * L));
+            }
+        }
+    }
+    for (; ic > 0; ic -= L, v += pitch) {
         const T* const end = u + (ic < L ? ic : L) * (KV * L);
         const T* x = v;
-        NPCONV_NO_UNROLL for (; u < end; u += KV * L, ++x) {
-            Vec<T> w[KV];
-            NPCONV_UNROLL for (int k = 0; k < KV; ++k) w[k] = load(u + k * L);
+        NPCONV_NO_UNROLL for (; u < end; u += KV * L, ++x, ahead += step) {
             prefetch_l2(ahead);
             prefetch_l2(ahead + 64);
-            ahead += step;
-            NPCONV_UNROLL for (int p = 0; p < PX; ++p) {
-                const Vec<T> t = set1(x[p * L]);
-                NPCONV_UNROLL for (int k = 0; k < KV; ++k) acc[p][k] = fma(t, w[k], acc[p][k]);
-            }
+            add_channel(x, u);
         }
     }
     T* const m = work.m;
@@ -88,7 +105,7 @@ template <class T> NPCONV_INLINE void groups(Work<T>& work, int kv, const PointT
     T* const m = work.m;
     const std::int64_t bytes = work.ic * kv * L * std::int64_t(sizeof(T));
     work.ahead = reinterpret_cast<const char*>(work.u) + bytes;
-    work.ahead_step = n == 1 ? 128 : 64;
+    work.ahead_step = n == 1 ? far_step : near_step;
     std::int64_t left = bytes;
     for (std::int64_t i = 0; i < n; ++i) {
         const std::int64_t t0 = tiles.begin + count * i / n, t1 = tiles.begin + count * (i + 1) / n;

@@ -7,6 +7,7 @@
 
 // Everything a kernel uses has internal linkage and is inlined: see the nm check in tests/test_codebase.py.
 #define NPCONV_INLINE inline __attribute__((always_inline))
+#define NPCONV_INLINE_LAMBDA __attribute__((always_inline))
 #define NPCONV_NOINLINE __attribute__((noinline))
 #define NPCONV_RESTRICT __restrict__
 #define NPCONV_UNROLL _Pragma("GCC unroll 64")

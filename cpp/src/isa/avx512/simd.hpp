@@ -61,6 +61,8 @@ NPCONV_INLINE __m512 div(__m512 a, __m512 b) { return _mm512_div_ps(a, b); }
 NPCONV_INLINE __m512d div(__m512d a, __m512d b) { return _mm512_div_pd(a, b); }
 NPCONV_INLINE __m512 fma(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
 NPCONV_INLINE __m512d fma(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
+NPCONV_INLINE void fma_into(__m512& acc, __m512 a, __m512 b) { acc = _mm512_fmadd_ps(a, b, acc); }
+NPCONV_INLINE void fma_into(__m512d& acc, __m512d a, __m512d b) { acc = _mm512_fmadd_pd(a, b, acc); }
 NPCONV_INLINE __m512 fnma(__m512 a, __m512 b, __m512 c) { return _mm512_fnmadd_ps(a, b, c); }
 NPCONV_INLINE __m512d fnma(__m512d a, __m512d b, __m512d c) { return _mm512_fnmadd_pd(a, b, c); }
 NPCONV_INLINE __m512 max(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }

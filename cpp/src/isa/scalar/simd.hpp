@@ -8,6 +8,7 @@
 //   Mask<T>, mask_range<T>(lo, hi), load_masked(p, m)   load_range with a mask made once
 //   store_partial(p, v, n)            the first n lanes
 //   fma(a, b, c) = a*b + c            fnma(a, b, c) = c - a*b; one rounding where the CPU can
+//   fma_into(acc, a, b)              acc = fma(a, b, acc), in the register that acc has
 //   max(a, b), min(a, b)              b if either is NaN: max(zero, x) is a ReLU that lets NaN pass
 //   select_lt(x, y, a, b)             x < y ? a : b, so b for NaN
 //   round, scale_pow2(a, n)           to nearest even; a * 2^n for integral n
@@ -86,6 +87,8 @@ NPCONV_INLINE F4 div(F4 a, F4 b) { return a / b; }
 NPCONV_INLINE D2 div(D2 a, D2 b) { return a / b; }
 NPCONV_INLINE F4 fma(F4 a, F4 b, F4 c) { return a * b + c; }
 NPCONV_INLINE D2 fma(D2 a, D2 b, D2 c) { return a * b + c; }
+NPCONV_INLINE void fma_into(F4& acc, F4 a, F4 b) { acc = a * b + acc; }
+NPCONV_INLINE void fma_into(D2& acc, D2 a, D2 b) { acc = a * b + acc; }
 NPCONV_INLINE F4 fnma(F4 a, F4 b, F4 c) { return c - a * b; }
 NPCONV_INLINE D2 fnma(D2 a, D2 b, D2 c) { return c - a * b; }
 NPCONV_INLINE F4 max(F4 a, F4 b) { return a > b ? a : b; }
