@@ -291,10 +291,7 @@ private:
         DenseSum sum = s.sums.sums[0];
         DenseTerms* const lists[] = {&sum.full, &sum.last};
         for (int i = 0; i < std::max(sum.full.all, sum.last.all); ++i) term[i] = {static_cast<std::int32_t>(i * a.src.stride[1]), i};
-        for (DenseTerms* list : lists) {
-            list->term = term;
-            list->step = static_cast<std::int32_t>(a.src.stride[1]);
-        }
+        for (DenseTerms* list : lists) list->term = term;
         sum.x_group = sum.w_group * a.src.stride[1];
         s.sums.sums = &sum;
         kernel_.sweep(s);

@@ -26,7 +26,7 @@ struct DenseTerm {
 struct DenseTerms {
     const DenseTerm* term = nullptr;
     std::int32_t rows = 1, left = 0, all = 0, right = 0;
-    std::int32_t step = 0;  // in X from each term to the next while the weights go row by row; 0: no such step
+    bool in_order = true;  // the terms, each for every pixel, meet the weights row by row
 
     std::int64_t size() const { return std::int64_t(rows) * (left + all + right); }
 };

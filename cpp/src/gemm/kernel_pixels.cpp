@@ -34,8 +34,7 @@ template <class T> struct Work {
     std::ptrdiff_t ahead;  // from these pixels to some that are needed later; 0: all are near
     const T* w;
     T* sums;
-    std::ptrdiff_t step;   // from term to term, or 0: see DenseTerms
-    bool accumulate, straight, fetch, clamp;
+    bool in_order, accumulate, straight, fetch, clamp;
     T* dst;
     std::int64_t channel_stride, pixels;
     const T *scale, *bias;  // of the tile's first channel, or null
@@ -109,22 +108,16 @@ template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(const Work<T>& 
     const auto add_term = [&](const T* p, const T* row) NPCONV_INLINE_LAMBDA {
         if constexpr (fetch_weights) prefetch(reinterpret_cast<const char*>(row) + ahead_bytes);
         Vec<T> pixels[NV];
-        NPCONV_UNROLL for (int v = 0; v < NV; ++v) {
-            pixels[v] = load(p + v * L);
-            if constexpr (registers == 16) NPCONV_KEEP(pixels[v]);
-        }
+        NPCONV_UNROLL for (int v = 0; v < NV; ++v) pixels[v] = load(p + v * L);
         NPCONV_UNROLL for (int i = 0; i < MR; ++i) {
             const Vec<T> weight = set1(row[i]);
             NPCONV_UNROLL for (int v = 0; v < NV; ++v) fma_into(acc[i][v], weight, pixels[v]);
         }
     };
-    if (unroll > 1 && work.step && !ahead && end - t >= unroll) {
-        const T *p = x + t->x, *row = w + std::int64_t(t->w) * MR;
-        const std::ptrdiff_t step = work.step;
-        NPCONV_NO_UNROLL for (const DenseTerm* const last = end - unroll; t <= last; t += unroll, p += unroll * step, row += unroll * MR)
-            NPCONV_UNROLL for (int u = 0; u < unroll; ++u) {
-                add_term(p + u * step, row + u * MR);
-            }
+    if (unroll > 1 && work.in_order && !ahead && t < end) {
+        const T* row = w + std::int64_t(t->w) * MR;
+        NPCONV_NO_UNROLL for (; end - t >= unroll; t += unroll, row += unroll * MR)
+            NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term(x + t[u].x, row + u * MR);
     }
     NPCONV_NO_UNROLL for (; t < end; ++t) {
         const T* p = x + t->x;
@@ -236,7 +229,7 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
             const bool end = g + 1 == sum.groups && to == terms.all;
             work.term = terms.term + from;
             work.end = terms.term + to;
-            work.step = terms.rows == 1 ? terms.step : 0;
+            work.in_order = terms.in_order;
             work.accumulate = count.blocks > 0;
             for (int i = 0; i < chunk.tiles; ++i) {
                 const Tile& tile = chunk.tile[i];
@@ -268,7 +261,7 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
     work.term = terms.term;
     work.end = terms.term + terms.all;
     work.ahead = a.far ? chunk.tiles * most_vectors * lanes<T> : 0;
-    work.step = terms.step;
+    work.in_order = terms.in_order;
     work.accumulate = false;
     work.straight = true;
     work.fetch = a.fetch_output;

@@ -36,10 +36,7 @@ template <class T, int PX, int KV> NPCONV_NOINLINE void tile(const Work<T>& work
     const char* ahead = work.ahead;
     const auto add_channel = [&](const T* x, const T* w_of) NPCONV_INLINE_LAMBDA {
         Vec<T> w[KV];
-        NPCONV_UNROLL for (int k = 0; k < KV; ++k) {
-            w[k] = load(w_of + k * L);
-            if constexpr (unroll) NPCONV_KEEP(w[k]);  // else each product loads it
-        }
+        NPCONV_UNROLL for (int k = 0; k < KV; ++k) w[k] = load(w_of + k * L);
         NPCONV_UNROLL for (int p = 0; p < PX; ++p) {
             const Vec<T> t = set1(x[p * L]);
             NPCONV_UNROLL for (int k = 0; k < KV; ++k) fma_into(acc[p][k], t, w[k]);

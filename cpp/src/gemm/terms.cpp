@@ -50,10 +50,10 @@ DenseTerms DenseTermLists::list(const ConvDesc& d, const Range& kd, const Range&
             else if ((edge & 2) && right_of_image(d.w(), x)) ++terms.right;
         }
         terms.all = static_cast<std::int32_t>(d.w().kernel) - terms.left - terms.right;
+        terms.in_order = terms.left + terms.right == 0;
     }
-    if (found.size() > 1) terms.step = found[1].x - found[0].x;
     for (std::size_t i = 1; i < found.size(); ++i)
-        if (found[i].x - found[i - 1].x != terms.step || found[i].w - found[i - 1].w != 1) terms.step = 0;
+        if (found[i].w - found[i - 1].w != 1) terms.in_order = false;
     memory_.push_back(std::move(found));
     terms.term = memory_.back().data();  // stays when memory_ grows: moving a vector keeps its elements where they are
     return terms;
