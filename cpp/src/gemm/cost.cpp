@@ -19,14 +19,16 @@ constexpr double hidden = 0.15;                                            // of
 constexpr double barrier_seconds = 1.5e-6;
 constexpr double task_seconds = 1e-7;
 // Terms of a tile whose pages exceed the first and the second level of address translation, as Zen 3 feels them.
-constexpr double first_pages = 256, second_pages = 1536, first_page_seconds = 0.4e-9, second_page_seconds = 1.6e-9;
+constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.4e-9, second_page_seconds = 1.6e-9;
+// Narrow tiles on an image itself: every other pixel of a line; channels in the same sets of L1; vectors across two lines.
+constexpr double strided_image = 1.2, same_sets = 1.6, torn_lines = 1.15;
 constexpr double late_rate = 24e9;                                         // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
 
 double ceil_div(double a, double b) { return std::ceil(a / b); }
 
 // A tile's inner loop is bound by multiplications, or by their latency and the loads where the tile is small.
-double slots(double accumulators) { return std::max(accumulators, 7.0) + 0.5; }
+double slots(double accumulators, bool narrow) { return std::max(accumulators, 7.0) + (narrow ? 1.2 : 0.5); }
 
 // Which part of the products along an axis does not meet padding.
 double inside(const Axis& a) {
@@ -82,16 +84,21 @@ double Shape::sums(double rows, double columns) const {
     const double units = config.lanes_are_pixels ? ceil_div(width, lanes) : width;  // vectors or pixels
     const double tiles = ceil_div(units, config.lanes_are_pixels ? k.pixels / lanes : k.pixels), tile = units / tiles;
     const double full = std::floor(oc / k.block), rest = oc - full * k.block;
-    const double full_slots = slots((config.lanes_are_pixels ? k.block : 2) * tile);
-    const double rest_slots = rest > 0 ? slots((config.lanes_are_pixels ? rest : rest > k.rest ? 2 : 1) * tile) : 0;
+    const double full_slots = slots((config.lanes_are_pixels ? k.block : 2) * tile, narrow);
+    const double rest_slots = rest > 0 ? slots((config.lanes_are_pixels ? rest : rest > k.rest ? 2 : 1) * tile, narrow) : 0;
     double seconds = runs * tiles * terms * kept * (full * full_slots + rest_slots) * 2 * lanes / machine.fma(d.src);
     const double all = runs * tiles * static_cast<double>(g.blocks);
     // What every tile reads anew comes from L2 if it is beyond L1: a block of weights, or the pixels under a tile.
     const double tile_bytes = std::min(terms, 256.0) * item * (config.lanes_are_pixels ? tile * lanes : static_cast<double>(k.block));
-    const bool bare = narrow && config.lanes_are_pixels;
-    if (tile_bytes > (bare ? 0.5 : 0.75) * machine.l1_bytes) {
+    if (tile_bytes > 0.75 * machine.l1_bytes) {
         const double from_l2 = all * std::max(1.0, terms / 256) * tile_bytes / machine.l2_bandwidth;
-        seconds += (bare ? 1 : 0.2) * from_l2 * std::min(1.0, from_l2 / seconds);
+        seconds += (narrow && config.lanes_are_pixels ? 0.5 : 0.2) * from_l2 * std::min(1.0, from_l2 / seconds);
+    }
+    if (narrow && config.source == DenseSource::image) {
+        const std::int64_t channel = d.in_pixels() * item_size(d.src);
+        if (!g.flat) seconds *= strided_image;
+        else if (channel % 4096 == 0) seconds *= same_sets;
+        else if (config.lanes_are_pixels && channel % 64 != 0) seconds *= torn_lines;
     }
     if (narrow && g.flat) {  // each channel of a tile lies on a page of its own
         const double pages = static_cast<double>(d.icg()) * std::min(1.0, static_cast<double>(d.in_pixels()) * item / 4096);
@@ -110,7 +117,7 @@ double Shape::sums(double rows, double columns) const {
                      : g.flat || config.source == DenseSource::panel
                          ? terms * rows * columns
                          : static_cast<double>(d.icg() * d.w().in * std::min(d.h().stride, d.h().kernel)) * rows;
-    return x * item > 0.5 * machine.l2_bytes ? (config.lanes_are_pixels ? 1.15 : 1.05) * seconds : seconds;
+    return x * item > (narrow && strip && g.column_bands > 1 ? 0.2 : 0.5) * machine.l2_bytes ? (config.lanes_are_pixels ? 1.15 : 1.05) * seconds : seconds;
 }
 
 double Shape::loading(double rows, double columns) const {

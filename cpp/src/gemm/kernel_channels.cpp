@@ -26,7 +26,7 @@ constexpr int unroll = registers == 16 ? 4 : 1;
 // A block of terms takes 16 KB of weights and the pixels one line a term, too much for an L1 of 32 KB: with 16 registers,
 // whose tiles are narrower than a line, a run takes half a block at a time (1.2 times as fast for 512x7 -> 2048 k1).
 constexpr int near_terms = registers == 16 ? dense_block / 2 : dense_block;
-constexpr int run_pixels = 8 * most_pixels, run_tiles = 16;
+constexpr int run_pixels = registers == 16 ? 12 * most_pixels : 8 * most_pixels, run_tiles = 16;
 
 // One tile's share of one block of terms.
 template <class T> struct Block {

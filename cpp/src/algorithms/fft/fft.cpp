@@ -112,7 +112,8 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& p, int threads,
                           2 * static_cast<double>(d.oc) * static_cast<double>(d.out_pixels()));
     // An image in a cache is mostly read and written behind the arithmetic; one in DRAM, or many output planes, is not.
     const double traffic = image / m.bandwidth(image, threads) * (image > m.l3_bytes ? 1.3 : d.ocg() > 1 ? 0.8 : 0.5);
-    return m.call_overhead + (threads > 1 ? m.parallel_overhead : 0) + 0.85 * cycles * cycle + moved + traffic;
+    const double stored = isa.registers < 32 ? 1.7 : 1;  // transforms larger than the register file wait in memory
+    return m.call_overhead + (threads > 1 ? m.parallel_overhead : 0) + 0.85 * stored * cycles * cycle + moved + traffic;
 }
 
 // Ranked by work alone, so that the list does not depend on the machine.

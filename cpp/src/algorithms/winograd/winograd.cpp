@@ -135,7 +135,7 @@ double pack_cost(double filter, double workers, const Machine& machine) {
 double few_seconds(const ConvDesc& d, const Isa& isa, int threads, const Machine& machine) {
     const double lanes = isa.vector_bytes / 4.0, cycle = 2 * lanes / machine.fma_f32, ic = static_cast<double>(d.icg());
     const double units = std::ceil(static_cast<double>(d.w().out) / lanes) * std::ceil(static_cast<double>(d.h().out) / 4) / 4;
-    const double unit = ((60 + 64 * ic) * static_cast<double>(d.ocg()) + 700 * ic + 200) * (isa.registers == 32 ? 1 : 1.3);
+    const double unit = ((60 + 64 * ic) * static_cast<double>(d.ocg()) + 700 * ic + 200) * (isa.registers == 32 ? 1 : 2);
     double seconds = machine.call_overhead + static_cast<double>(d.mb * d.g) * units * unit * cycle / threads;
     if (threads > 1) seconds += machine.parallel_overhead;
     if (d.weights == Weights::fresh) seconds += static_cast<double>(d.oc) * ic * 60e-9;
