@@ -22,6 +22,7 @@ constexpr double task_seconds = 1e-7;
 constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.4e-9, second_page_seconds = 1.6e-9;
 // Narrow tiles on an image itself: every other pixel of a line; channels in the same sets of L1; vectors across two lines.
 constexpr double strided_image = 1.2, same_sets = 1.6, torn_lines = 1.15;
+constexpr double row_ends = 1.15;  // deep sums with lanes = pixels over rows of strips
 constexpr double late_rate = 24e9;                                         // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
 
@@ -62,6 +63,10 @@ struct Shape {
     double sums(double rows, double columns) const;
     double stores(double runs, double tiles, double tile, double outputs) const;
     double loading(double rows, double columns) const;
+    // Narrow tiles with lanes = pixels: what a part of the channels takes to bring the band's pixels near.
+    double approach(double rows, double columns) const {
+        return narrow && config.lanes_are_pixels ? terms * rows * columns * item / machine.l2_bandwidth : 0;
+    }
 };
 
 // All tiles of a band entered and left, for every block of terms, and their sums stored.
@@ -94,6 +99,7 @@ double Shape::sums(double rows, double columns) const {
         const double from_l2 = all * std::max(1.0, terms / 256) * tile_bytes / machine.l2_bandwidth;
         seconds += (narrow && config.lanes_are_pixels ? 0.5 : 0.2) * from_l2 * std::min(1.0, from_l2 / seconds);
     }
+    if (narrow && config.lanes_are_pixels && terms >= 200) seconds *= strip ? row_ends : 1.08;
     if (narrow && config.source == DenseSource::image) {
         const std::int64_t channel = d.in_pixels() * item_size(d.src);
         if (!g.flat) seconds *= strided_image;
@@ -137,7 +143,7 @@ double Shape::loading(double rows, double columns) const {
 // The costs of one call's bands, of which the last in a column of bands may be shorter.
 struct Bands {
     const DenseGeometry& g;
-    double sum[2], load[2];  // of a full band, of a last one
+    double sum[2], load[2], approach[2];  // of a full band, of a last one
 
     explicit Bands(const Shape& s) : g(s.g) {
         const double columns = static_cast<double>(g.ow) / static_cast<double>(g.column_bands);
@@ -149,6 +155,7 @@ struct Bands {
         for (int last = 0; last < 2; ++last) {
             sum[last] = s.sums(static_cast<double>(wide ? 1 : rows[last]), width[last]);
             load[last] = s.loading(static_cast<double>(wide ? 1 : rows[last]), width[last]);
+            approach[last] = s.approach(static_cast<double>(wide ? 1 : rows[last]), width[last]);
         }
     }
     int last(std::int64_t band) const {
@@ -189,7 +196,7 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
         seconds += makespan(d.mb * d.g * g.tasks(), std::max(threads, 1), [&](std::int64_t task) {
             const std::int64_t part = g.task_part(task % g.tasks()), own = g.blocks * (part + 1) / g.split - g.blocks * part / g.split;
             const int last = bands.last(g.task_band(task % g.tasks()));
-            return bands.load[last] + bands.sum[last] * static_cast<double>(own) / blocks + task_seconds;
+            return bands.load[last] + bands.approach[last] + bands.sum[last] * static_cast<double>(own) / blocks + task_seconds;
         });
     }
     if (workers > 1) seconds += machine.parallel_overhead;
