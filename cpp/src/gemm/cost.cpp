@@ -20,9 +20,9 @@ constexpr double barrier_seconds = 1.5e-6;
 constexpr double task_seconds = 1e-7;
 // Terms of a tile whose pages exceed the first and the second level of address translation, as Zen 3 feels them.
 constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.4e-9, second_page_seconds = 1.6e-9;
-// Narrow tiles on an image itself: every other pixel of a line; channels in the same sets of L1; vectors across two lines.
-constexpr double strided_image = 1.2, same_sets = 1.6, torn_lines = 1.15;
-constexpr double row_ends = 1.15;  // deep sums with lanes = pixels over rows of strips
+// Narrow tiles: deep sums with lanes = pixels over rows of strips, over flat rows; on an image itself, every other pixel of a
+// line, channels that share the sets of L1, vectors across two lines. Zen 3, AVX2.
+constexpr double deep_strips = 1.15, deep_rows = 1.08, strided_image = 1.2, same_sets = 1.6, torn_lines = 1.15;
 constexpr double late_rate = 24e9;                                         // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
 
@@ -61,6 +61,7 @@ struct Shape {
 
     // One band of that many output rows and columns against all channels of a group.
     double sums(double rows, double columns) const;
+    double narrowness() const;
     double stores(double runs, double tiles, double tile, double outputs) const;
     double loading(double rows, double columns) const;
     // Narrow tiles with lanes = pixels: what a part of the channels takes to bring the band's pixels near.
@@ -77,6 +78,16 @@ double Shape::stores(double runs, double tiles, double tile, double outputs) con
     const double entered = runs * tiles * static_cast<double>(g.blocks) * blocks * (tile_seconds + (tile < 2 ? 3e-9 : 0));
     const double kept_vectors = config.lanes_are_pixels ? vectors * 2 * (blocks - 1) : vectors * (2 * blocks - 1);
     return entered + kept_vectors * kept_seconds + vectors * (turned * turned_seconds + (straight ? straight_vector_seconds : vector_seconds));
+}
+
+// What narrow tiles lose to the way X lies in memory.
+double Shape::narrowness() const {
+    const double deep = config.lanes_are_pixels && terms >= 200 ? (strip ? deep_strips : deep_rows) : 1;
+    if (config.source != DenseSource::image) return deep;
+    const std::int64_t channel = d.in_pixels() * static_cast<std::int64_t>(item_size(d.src));
+    if (!g.flat) return deep * strided_image;
+    if (channel % 4096 == 0) return deep * same_sets;
+    return config.lanes_are_pixels && channel % 64 != 0 ? deep * torn_lines : deep;
 }
 
 double Shape::sums(double rows, double columns) const {
@@ -99,16 +110,12 @@ double Shape::sums(double rows, double columns) const {
         const double from_l2 = all * std::max(1.0, terms / 256) * tile_bytes / machine.l2_bandwidth;
         seconds += (narrow && config.lanes_are_pixels ? 0.5 : 0.2) * from_l2 * std::min(1.0, from_l2 / seconds);
     }
-    if (narrow && config.lanes_are_pixels && terms >= 200) seconds *= strip ? row_ends : 1.08;
-    if (narrow && config.source == DenseSource::image) {
-        const std::int64_t channel = d.in_pixels() * item_size(d.src);
-        if (!g.flat) seconds *= strided_image;
-        else if (channel % 4096 == 0) seconds *= same_sets;
-        else if (config.lanes_are_pixels && channel % 64 != 0) seconds *= torn_lines;
-    }
-    if (narrow && g.flat) {  // each channel of a tile lies on a page of its own
-        const double pages = static_cast<double>(d.icg()) * std::min(1.0, static_cast<double>(d.in_pixels()) * item / 4096);
-        seconds += all * terms * (pages > first_pages ? first_page_seconds : 0) + all * terms * (pages > second_pages ? second_page_seconds : 0);
+    if (narrow) {
+        seconds *= narrowness();
+        if (g.flat) {  // each channel of a tile lies on a page of its own
+            const double pages = static_cast<double>(d.icg()) * std::min(1.0, static_cast<double>(d.in_pixels()) * item / 4096);
+            seconds += all * terms * ((pages > first_pages ? first_page_seconds : 0) + (pages > second_pages ? second_page_seconds : 0));
+        }
     }
     seconds += stores(runs, tiles, tile, outputs);
     // All weights stream past each band once.
@@ -123,7 +130,8 @@ double Shape::sums(double rows, double columns) const {
                      : g.flat || config.source == DenseSource::panel
                          ? terms * rows * columns
                          : static_cast<double>(d.icg() * d.w().in * std::min(d.h().stride, d.h().kernel)) * rows;
-    return x * item > (narrow && strip && g.column_bands > 1 ? 0.2 : 0.5) * machine.l2_bytes ? (config.lanes_are_pixels ? 1.15 : 1.05) * seconds : seconds;
+    const double near = narrow && strip && g.column_bands > 1 ? 0.2 : 0.5;
+    return x * item > near * machine.l2_bytes ? (config.lanes_are_pixels ? 1.15 : 1.05) * seconds : seconds;
 }
 
 double Shape::loading(double rows, double columns) const {

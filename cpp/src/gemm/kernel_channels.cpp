@@ -9,8 +9,8 @@
 // Where X is the image itself, tiles at the ends of its rows leave out the products with the padding: 9 % of a 3x3 layer
 // with stride 2 on 14x14 pixels, 18 % with stride 1 on 7x7.
 //
-// bench/RESULTS.md has what layers reach. On Zen 3 with AVX2 deep ones stay at 70 to 75 % of the FMA peak even undisturbed: X,
-// which is beyond L1 there, and its pages.
+// bench/RESULTS.md has what layers reach. Zen 3, AVX2, undisturbed: 72 to 84 % of the FMA peak where sums are deep; what is
+// missing is X, one line of L2 for every two tiles of a term.
 #include "gemm/kernel.hpp"
 #include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"

@@ -7,7 +7,7 @@
 // store across two lines costs as much as two.
 //
 // bench/RESULTS.md has what layers reach. What shallow ones lack is their stores (a sum of 16 terms is 16 x 24 FMAs for 24
-// vectors stored); AVX2 on Zen 3, undisturbed: 92 % of the FMA peak where all is near (64x24 -> 64 k1), 82 for 64x56 -> 256.
+// vectors stored). Zen 3, AVX2, undisturbed: 89 % of the FMA peak where all is near (64x24 -> 64 k1), 84 for 64x56 -> 256.
 #include "gemm/kernel.hpp"
 #include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"
@@ -20,7 +20,7 @@ constexpr int most_vectors = 3;
 constexpr int most_chunk = 8;          // tiles
 constexpr int ahead_bytes = 1024;      // of weights
 constexpr bool fetch_weights = registers == 32;  // a term of 12 products has no room for it: AVX2 gains 2 to 6 % without
-constexpr int unroll = registers == 16 ? 4 : 1;
+constexpr int unroll = registers == 16 ? 4 : 1;  // terms at a time: 23 instructions each, not 26, for 12 products
 constexpr int near_bytes = 20 * 1024;  // what the pixels of one chunk of tiles may take of L1
 constexpr int long_run = 64;           // vectors from which on one more is less than misaligned stores
 

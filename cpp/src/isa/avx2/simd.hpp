@@ -83,6 +83,7 @@ NPCONV_INLINE __m256 div(__m256 a, __m256 b) { return _mm256_div_ps(a, b); }
 NPCONV_INLINE __m256d div(__m256d a, __m256d b) { return _mm256_div_pd(a, b); }
 NPCONV_INLINE __m256 fma(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
 NPCONV_INLINE __m256d fma(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }
+// With all registers taken gcc picks forms of the instruction that overwrite a factor, and then moves sums about.
 NPCONV_INLINE void fma_into(__m256& acc, __m256 a, __m256 b) { __asm__("vfmadd231ps %2, %1, %0" : "+x"(acc) : "x"(a), "x"(b)); }
 NPCONV_INLINE void fma_into(__m256d& acc, __m256d a, __m256d b) { __asm__("vfmadd231pd %2, %1, %0" : "+x"(acc) : "x"(a), "x"(b)); }
 NPCONV_INLINE __m256 fnma(__m256 a, __m256 b, __m256 c) { return _mm256_fnmadd_ps(a, b, c); }
