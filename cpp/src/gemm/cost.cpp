@@ -22,7 +22,8 @@ constexpr double task_seconds = 1e-7;
 constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.4e-9, second_page_seconds = 1.6e-9;
 // Narrow tiles: deep sums with lanes = pixels over rows of strips, over flat rows; on an image itself, every other pixel of a
 // line, channels that share the sets of L1, vectors across two lines. Zen 3, AVX2.
-constexpr double deep_strips = 1.15, deep_rows = 1.08, strided_image = 1.2, same_sets = 1.6, torn_lines = 1.15;
+constexpr double deep_strips = 1.15, deep_rows = 1.08, strided_image = 1.2, same_sets = 1.6;
+constexpr double torn_lines = 1.15, deep_torn_lines = 1.25;
 constexpr double late_rate = 24e9;                                         // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
 
@@ -82,12 +83,12 @@ double Shape::stores(double runs, double tiles, double tile, double outputs) con
 
 // What narrow tiles lose to the way X lies in memory.
 double Shape::narrowness() const {
-    const double deep = config.lanes_are_pixels && terms >= 200 ? (strip ? deep_strips : deep_rows) : 1;
-    if (config.source != DenseSource::image) return deep;
+    const bool deep = config.lanes_are_pixels && terms >= 200;
+    if (config.source != DenseSource::image) return !deep ? 1 : strip ? deep_strips : deep_rows;
+    if (!g.flat) return strided_image;
     const std::int64_t channel = d.in_pixels() * static_cast<std::int64_t>(item_size(d.src));
-    if (!g.flat) return deep * strided_image;
-    if (channel % 4096 == 0) return deep * same_sets;
-    return config.lanes_are_pixels && channel % 64 != 0 ? deep * torn_lines : deep;
+    if (channel % 4096 == 0) return same_sets;
+    return !config.lanes_are_pixels || channel % 64 == 0 ? 1 : deep ? deep_torn_lines : torn_lines;
 }
 
 double Shape::sums(double rows, double columns) const {
@@ -108,13 +109,14 @@ double Shape::sums(double rows, double columns) const {
     const double tile_bytes = std::min(terms, 256.0) * item * (config.lanes_are_pixels ? tile * lanes : static_cast<double>(k.block));
     if (tile_bytes > 0.75 * machine.l1_bytes) {
         const double from_l2 = all * std::max(1.0, terms / 256) * tile_bytes / machine.l2_bandwidth;
-        seconds += (narrow && config.lanes_are_pixels ? 0.5 : 0.2) * from_l2 * std::min(1.0, from_l2 / seconds);
+        seconds += (narrow && config.lanes_are_pixels ? 0.4 : 0.2) * from_l2 * std::min(1.0, from_l2 / seconds);
     }
     if (narrow) {
         seconds *= narrowness();
         if (g.flat) {  // each channel of a tile lies on a page of its own
             const double pages = static_cast<double>(d.icg()) * std::min(1.0, static_cast<double>(d.in_pixels()) * item / 4096);
-            seconds += all * terms * ((pages > first_pages ? first_page_seconds : 0) + (pages > second_pages ? second_page_seconds : 0));
+            const double visits = config.lanes_are_pixels ? 0.3 * all * terms : all * terms;  // whose latency is felt
+            seconds += visits * ((pages > first_pages ? first_page_seconds : 0) + (pages > second_pages ? second_page_seconds : 0));
         }
     }
     seconds += stores(runs, tiles, tile, outputs);
