@@ -1,16 +1,17 @@
 // Dense sums with lanes = output channels ("K-vector"): acc[PX][KV], KV weight vectors against PX neighbouring pixels
 // broadcast from memory. 14 x 2 with 32 registers, 6 x 2 with 16.
 //
-// A run of up to eight tiles takes the terms in blocks of 256, all tiles one block after the other: its weights (32 KB)
-// come from L2 or beyond once for the whole run, fetched ahead by software (without that a deep layer runs at half
-// speed). The sums of the run wait in L1 (14 KB), pixel by pixel, so that they leave in whole lines of the output
-// whatever the tiles were.
+// A run of up to eight tiles (12 of the narrow ones) takes the terms in blocks of 256, all tiles one block after the other:
+// its weights (32 KB; 16) come from L2 or beyond once for the whole run, fetched ahead by software (without that a deep
+// layer runs at half speed). The sums of the run wait in L1 (14 KB; 5), pixel by pixel, so that they leave in whole lines
+// of the output whatever the tiles were.
 //
 // Where X is the image itself, tiles at the ends of its rows leave out the products with the padding: 9 % of a 3x3 layer
 // with stride 2 on 14x14 pixels, 18 % with stride 1 on 7x7.
 //
-// bench/RESULTS.md has what layers reach. Zen 3, AVX2, undisturbed: 72 to 84 % of the FMA peak where sums are deep; what is
-// missing is X, one line of L2 for every two tiles of a term.
+// bench/RESULTS.md has what layers reach. AVX-512 on Zen 4, when the tiles at row ends still had an order of their own: 85 to
+// 95 % of the FMA peak from 200 terms on (16 loads for 28 FMAs). AVX2 on Zen 3, undisturbed: 72 to 84 % where sums are deep
+// (8 loads for 12); what is missing seems to be X, one line of L2 for every two tiles of a term.
 #include "gemm/kernel.hpp"
 #include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"
@@ -20,12 +21,13 @@ namespace {
 
 constexpr int most_pixels = registers == 32 ? 14 : 6;
 // A term of 12 products takes six cycles and leaves little room beside them: with 16 registers terms that meet the
-// weights in order are taken four at a time (23 instructions a term, not 29: 1.1 to 1.4 times as fast on Zen 3). More
-// products hide all that.
+// weights in order are taken four at a time (23 instructions a term, not 29: 1.02 to 1.16 times as fast on Zen 3, layer
+// against layer). More products hide all that.
 constexpr int unroll = registers == 16 ? 4 : 1;
 // A block of terms takes 16 KB of weights and the pixels one line a term, too much for an L1 of 32 KB: with 16 registers,
 // whose tiles are narrower than a line, a run takes half a block at a time (1.2 times as fast for 512x7 -> 2048 k1).
 constexpr int near_terms = registers == 16 ? dense_block / 2 : dense_block;
+// 49 pixels, nine narrow tiles, must be one run: a last tile of its own would read all weights again (1.2 to 1.3 times as fast).
 constexpr int run_pixels = registers == 16 ? 12 * most_pixels : 8 * most_pixels, run_tiles = 16;
 
 // One tile's share of one block of terms.

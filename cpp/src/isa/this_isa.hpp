@@ -14,8 +14,6 @@
 #define NPCONV_NO_UNROLL _Pragma("GCC unroll 1")
 // Keeps the compiler from loading ahead of this point what is read through p: too many values at once mean spills.
 #define NPCONV_OPAQUE(p) __asm__("" : "+r"(p))
-// Keeps a loaded vector in its register: used twice, gcc would rather load it twice, as operands from memory.
-#define NPCONV_KEEP(v) __asm__("" : "+x"(v))
 
 #define NPCONV_STRING_(x) #x
 #define NPCONV_STRING(x) NPCONV_STRING_(x)
