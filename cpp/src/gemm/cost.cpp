@@ -55,7 +55,7 @@ struct Shape {
     bool narrow;  // a term's products in a tile are over before what comes from beyond L1 and its page table can hide
 
     Shape(const ConvDesc& desc, const Isa& isa, const DenseConfig& c, const Machine& m)
-        : d(desc), config(c), k(dense_blocks(desc, isa, c.lanes_are_pixels)), g(desc, c, isa, k.block, k.rest), machine(m),
+        : d(desc), config(c), k(dense_blocks(desc, isa, c.lanes_are_pixels)), g(desc, c, isa, k.block, k.rest, k.pixels), machine(m),
           item(static_cast<double>(item_size(d.src))), terms(static_cast<double>(g.terms)), oc(static_cast<double>(desc.ocg())),
           kept(c.source == DenseSource::image ? inside(d.d()) * inside(d.h()) * inside(d.w()) : 1), strip(c.source != DenseSource::panel && !g.flat),
           straight(c.lanes_are_pixels && desc.dst_order == Order::nchw && desc.epilogue.residual == Residual::none),
@@ -141,7 +141,6 @@ double Shape::loading(double rows, double columns) const {
     if (config.source == DenseSource::image) return 0;
     const double channels = static_cast<double>(d.icg());
     const double panel = terms * rows * columns * item;
-    if (config.source == DenseSource::panel && g.strip_is_panel) return channels * rows * run_seconds + panel / copy_rate;
     const double lines =
         channels * static_cast<double>(g.segments) *
         (g.rows_per_tap ? rows : (rows - 1) * static_cast<double>(d.h().stride) + static_cast<double>(d.h().extent()));

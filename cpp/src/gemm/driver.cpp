@@ -47,12 +47,12 @@ template <class T> struct Source {
     const DenseTermLists lists;
 
     Source(const ConvDesc& d, const DenseConfig& c, const Isa& isa, const SweepKernel<T>& kernel)
-        : config(c), g(d, c, isa, kernel.block, kernel.rest), loading(d, config, g, pack_kernels<T>(isa), strip_kernels(isa).of<T>()),
+        : config(c), g(d, c, isa, kernel.block, kernel.rest, kernel.pixels), loading(d, config, g, kernel, pack_kernels<T>(isa), strip_kernels(isa).of<T>()),
           lists(d, c.source, channel(d), tap_offsets(d), kernel.pixels) {}
 
 private:
     std::int64_t channel(const ConvDesc& d) const {
-        return config.source == DenseSource::image ? d.in_pixels() : config.source == DenseSource::panel ? d.taps() * g.pitch : g.channel_stride;
+        return config.source == DenseSource::image ? d.in_pixels() : config.source == DenseSource::panel ? d.taps() * g.slots : g.channel_stride;
     }
     std::vector<std::ptrdiff_t> tap_offsets(const ConvDesc& d) const {
         if (config.source == DenseSource::strip) return loading.taps();
@@ -61,7 +61,7 @@ private:
             for (std::int64_t kh = 0; kh < d.h().kernel; ++kh)
                 for (std::int64_t kw = 0; kw < d.w().kernel; ++kw)
                     offsets.push_back(config.source == DenseSource::panel
-                                          ? static_cast<std::int64_t>(offsets.size()) * g.pitch
+                                          ? static_cast<std::int64_t>(offsets.size()) * g.slots
                                           : (kd * d.d().dilation * d.h().in + kh * d.h().dilation) * d.w().in + kw * d.w().dilation);
         return offsets;
     }
@@ -235,7 +235,7 @@ private:
         }
     }
 
-    // Weight blocks against part `part` of `parts` of a band: rows of a strip, pixels of a panel.
+    // Weight blocks against part `part` of `parts` of a band: rows of a strip, tiles of a panel.
     void sweep(const Source<T>& source, const ConvArgs& a, std::int64_t n, const DenseBand& where, const T* x, const Blocks& w,
                std::int64_t part, std::int64_t parts) const noexcept {
         const DenseGeometry& g = source.g;
@@ -249,6 +249,9 @@ private:
         s.x = x;
         s.x_step = 1;
         s.x_row_stride = g.output_row_stride;
+        s.x_tile = 0;
+        s.tile_begin = 0;
+        s.tile_end = INT64_MAX;
         s.slack = true;
         s.far = false;
         s.fetch_output = large_output_;
@@ -258,14 +261,14 @@ private:
             s.x += from * s.x_row_stride;
             s.pixel += from * g.ow;
         } else if (source.config.source == DenseSource::panel) {
-            const std::int64_t pixels = s.rows * s.row_pixels, unit = kernel_.pixels, units = ceil_div(pixels, unit);
-            const std::int64_t from = units * part / parts * unit;
+            s.row_pixels *= s.rows;
             s.rows = 1;
-            s.row_pixels = std::min(units * (part + 1) / parts * unit, pixels) - from;
-            s.pixel += from;
-            s.x += from;
+            s.x_tile = g.tile_stride;
+            const std::int64_t tiles = ceil_div(s.row_pixels, kernel_.pixels);
+            s.tile_begin = tiles * part / parts;
+            s.tile_end = tiles * (part + 1) / parts;
         }
-        if (s.rows <= 0 || s.row_pixels <= 0) return;
+        if (s.rows <= 0 || s.row_pixels <= 0 || s.tile_begin == s.tile_end) return;
         set_weights(s, w);
         set_store(s.store, a, n);
         if (source.config.source != DenseSource::image) return kernel_.sweep(s);
@@ -291,7 +294,10 @@ private:
         DenseSum sum = s.sums.sums[0];
         DenseTerms* const lists[] = {&sum.full, &sum.last};
         for (int i = 0; i < std::max(sum.full.all, sum.last.all); ++i) term[i] = {static_cast<std::int32_t>(i * a.src.stride[1]), i};
-        for (DenseTerms* list : lists) list->term = term;
+        for (DenseTerms* list : lists) {
+            list->term = term;
+            list->step = static_cast<std::int32_t>(a.src.stride[1]);
+        }
         sum.x_group = sum.w_group * a.src.stride[1];
         s.sums.sums = &sum;
         kernel_.sweep(s);
@@ -353,10 +359,10 @@ private:
 DenseBlocks dense_blocks(const ConvDesc& d, const Isa& isa, bool lanes_are_pixels) {
     if (d.src == DType::f32) {
         const SweepKernel<float>& k = sweep_kernel<float>(isa, lanes_are_pixels);
-        return {k.block, k.rest, k.pixels};
+        return {k.block, k.rest, k.pixels, k.granule};
     }
     const SweepKernel<double>& k = sweep_kernel<double>(isa, lanes_are_pixels);
-    return {k.block, k.rest, k.pixels};
+    return {k.block, k.rest, k.pixels, k.granule};
 }
 
 std::unique_ptr<Plan> make_dense_plan(const ConvDesc& d, const Algorithm& a, const Isa& isa, const Params& p,

@@ -59,7 +59,7 @@ bool dense_image_possible(const ConvDesc& d, const Isa& isa, bool lanes_are_pixe
     return true;
 }
 
-DenseGeometry::DenseGeometry(const ConvDesc& desc, const DenseConfig& config, const Isa& isa, int block_, int rest) {
+DenseGeometry::DenseGeometry(const ConvDesc& desc, const DenseConfig& config, const Isa& isa, int block_, int rest, int pixels) {
     const Axis &d = desc.d(), &h = desc.h(), &w = desc.w();
     const std::int64_t item = static_cast<std::int64_t>(item_size(desc.src));
     lanes = isa.vector_bytes / item;
@@ -90,8 +90,9 @@ DenseGeometry::DenseGeometry(const ConvDesc& desc, const DenseConfig& config, co
     segments = d.kernel * (rows_per_tap ? h.kernel : 1);
     segment_rows = rows_per_tap ? band_rows : range;
     strip_columns = skip_columns || columns_per_tap ? band_columns : column_range;
-    strip_is_panel = desc.taps() == 1 && phases == 1;
-    pitch = spread(round_up(band_rows * band_columns, lanes), item);
+    slots = round_up(pixels, lanes);
+    tile_stride = spread(terms * slots, item);
+    tiles = ceil_div(band_rows * band_columns, pixels);
     // Vectors of pixels may read to the end of the last one.
     phase_stride = (config.lanes_are_pixels ? round_up(band_columns, lanes) : band_columns) + 1;
     if (!skip_columns && !columns_per_tap)

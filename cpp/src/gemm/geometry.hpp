@@ -12,7 +12,7 @@ namespace npconv {
 enum class DenseSource : std::uint8_t {
     image,  // in place
     strip,  // padded polyphase copy of the rows of a band: every tap is a run of neighbours
-    panel,  // im2col: [term][pixel] of a band
+    panel,  // im2col of a band: [tile of pixels][term][pixel]
 };
 
 struct DenseConfig {
@@ -37,7 +37,7 @@ struct DenseBand {
 };
 
 struct DenseGeometry {
-    DenseGeometry(const ConvDesc&, const DenseConfig&, const Isa&, int block, int rest);
+    DenseGeometry(const ConvDesc&, const DenseConfig&, const Isa&, int block, int rest, int pixels);
 
     std::int64_t lanes, block, blocks;     // channels of a weight block, blocks of a group
     std::int64_t terms, group_weights;     // packed elements of one group
@@ -57,11 +57,10 @@ struct DenseGeometry {
     std::int64_t output_row_stride;  // in the strip, from one output row to the next
     std::int64_t strip_channels;     // loaded at a time
     // panel
-    bool strip_is_panel;
-    std::int64_t pitch;
+    std::int64_t slots, tile_stride, tiles;  // elements of a term of a tile; from tile to tile; of a band
 
     std::int64_t strip_elements() const { return strip_channels * channel_stride; }
-    std::int64_t panel_elements() const { return terms * pitch; }
+    std::int64_t panel_elements() const { return tiles * tile_stride; }
     DenseBand band(std::int64_t i) const;
 
     // image: task t is a part of the channels of a band. What comes first changes least from task to task and is shared by

@@ -27,6 +27,7 @@ struct DenseTerms {
     const DenseTerm* term = nullptr;
     std::int32_t rows = 1, left = 0, all = 0, right = 0;
     bool in_order = true;  // the terms, each for every pixel, meet the weights row by row
+    std::int32_t step = 0;  // and lie this far apart in X; 0: here and there
 
     std::int64_t size() const { return std::int64_t(rows) * (left + all + right); }
 };
@@ -63,6 +64,8 @@ template <class T> struct DenseSweep {
     const T* x;          // first pixel of the first row
     int x_step;          // from pixel to pixel: 1, with lanes = channels also 2
     std::int64_t rows, x_row_stride, row_pixels;
+    std::ptrdiff_t x_tile;               // panel, which is one row: from tile to tile; else 0, and pixels lie side by side
+    std::int64_t tile_begin, tile_end;   // of each row, the tiles of which a panel may take a part
     bool slack;                     // vectors may read past the end of a row
     bool far;                       // the pixels are not in a near cache: fetch them ahead
     bool fetch_output;              // the output isn't either: fetch it for writing before it is needed
@@ -83,17 +86,33 @@ template <class T> struct SweepKernel {
     int block;   // output channels of a weight block
     int rest;    // a last block is a multiple of this many channels wide
     int pixels;  // of the largest tile
+    int granule; // all tiles but a row's last are a multiple of it wide
     void (*sweep)(const DenseSweep<T>&);
+};
+
+struct DensePiece {
+    std::int64_t from, to, size;
+};
+
+// im2col: of each channel and each tap `rows` runs of `width` pixels, one behind the other, become one term of a panel
+// [tile][term][slots], in which all that a tile needs is one stream. Nothing behind a single run is read; of several runs
+// each may be read up to a vector beyond its end.
+template <class T> struct DenseExpansion {
+    const T* x;
+    std::int64_t channels, channel_stride;
+    const std::ptrdiff_t* tap;
+    std::int64_t taps, rows, row_stride, width;
+    DensePiece* pieces;            // memory for rows + tiles of them
+    std::int64_t pixels, granule;  // how tiles are cut: SweepKernel's
+    T* panel;                      // the first term to be written, of the first tile
+    std::int64_t tile, slots;      // from tile to tile; elements of a term of one tile, whole vectors
 };
 
 template <class T> struct PackKernels {
     // Channels [first, first + width) as [term][width] into dst, zeros behind the last channel. Returns whether any weight
     // is not finite.
     bool (*weights)(const DenseWeights<T>&, std::int64_t first, std::int64_t width, T* dst);
-    // im2col: for each of `channels` strips and each tap, `rows` runs of `width` elements one behind the other.
-    void (*expand)(const T* strip, std::int64_t channels, std::int64_t channel_stride, const std::ptrdiff_t* tap,
-                   std::int64_t taps, std::int64_t rows, std::int64_t row_stride, std::int64_t width, T* panel,
-                   std::int64_t pitch);
+    void (*expand)(const DenseExpansion<T>&);
 };
 
 // channel_kernels: lanes = output channels, weights are vectors, pixels are broadcast.

@@ -35,6 +35,7 @@ template <class T> struct Block {
     const DenseTerm *term, *end;
     std::int32_t left, all, right;  // of each row of terms
     bool in_order;
+    std::ptrdiff_t step;  // from term to term, if they lie evenly apart; else 0
     const T* x;
     std::ptrdiff_t x_row;  // from a tile's first row to its second
     const T* w;
@@ -100,8 +101,32 @@ template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void ord
     put_sums<T>(b, acc);
 }
 
+// The same of terms that lie evenly apart, as in a panel: their addresses need no instructions of their own.
+template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void even_sum(const Block<T>& b) {
+    constexpr int pitch = KV * lanes<T>;
+    Vec<T> acc[PX][KV];
+    begin_sums<T>(b, acc);
+    const std::ptrdiff_t step = b.step, three = 3 * step, x_row = b.x_row, ahead_step = b.ahead_step;
+    const char* ahead = b.ahead;
+    const T *x = b.x + b.term->x, *w = b.w + std::int64_t(b.term->w) * pitch;
+    const std::int64_t terms = b.end - b.term;
+    NPCONV_NO_UNROLL for (std::int64_t n = terms / 4; n > 0; --n, x += 4 * step, w += 4 * pitch) {
+        prefetch_l2(ahead);
+        prefetch_l2(ahead + 64);
+        ahead += ahead_step;
+        add_term<T, PX, KV, S, TwoRows>(acc, x, x_row, w);
+        add_term<T, PX, KV, S, TwoRows>(acc, x + step, x_row, w + pitch);
+        add_term<T, PX, KV, S, TwoRows>(acc, x + 2 * step, x_row, w + 2 * pitch);
+        add_term<T, PX, KV, S, TwoRows>(acc, x + three, x_row, w + 3 * pitch);
+    }
+    NPCONV_NO_UNROLL for (std::int64_t n = terms % 4; n > 0; --n, x += step, w += pitch)
+        add_term<T, PX, KV, S, TwoRows>(acc, x, x_row, w);
+    put_sums<T>(b, acc);
+}
+
 // The sums of a tile over any block of terms.
 template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void tile_sum(const Block<T>& b) {
+    if (unroll == 4 && b.step && b.term < b.end) return even_sum<T, PX, KV, S, TwoRows>(b);
     if (unroll > 1 && b.in_order && b.term < b.end) return ordered_sum<T, PX, KV, S, TwoRows>(b);
     Vec<T> acc[PX][KV];
     begin_sums<T>(b, acc);
@@ -155,7 +180,7 @@ template <class T> class Runs {
 public:
     NPCONV_INLINE explicit Runs(const DenseSweep<T>& a)
         : a_(a), whole_rows_(a.row_pixels == a.pixel_row), tiles_(tiles_of(a.row_pixels, most_pixels)),
-          pairs_(whole_rows_ && 2 * a.row_pixels <= most_pixels && a.row_pixels > most_pixels / 4) {}
+          end_(a.tile_end < tiles_ ? a.tile_end : tiles_), pairs_(whole_rows_ && 2 * a.row_pixels <= most_pixels && a.row_pixels > most_pixels / 4), tile_(a.tile_begin) {}
 
     NPCONV_INLINE bool next(Run<T>& run) {
         run.tiles = run.pixels = 0;
@@ -166,9 +191,10 @@ public:
             const int n = int(two ? 2 * a_.row_pixels : end - begin);
             if (!run.takes(n)) break;
             const int edge = a_.sums.edges > 1 ? (tile_ == 0) + 2 * (tile_ + 1 == tiles_) : 0;
-            run.add({a_.sums.sums + kind(row_) * a_.sums.edges + edge, a_.x + row_ * a_.x_row_stride + begin * a_.x_step, n, two});
-            if (++tile_ < tiles_) continue;
-            tile_ = 0;
+            const T* x = a_.x + (a_.x_tile ? tile_ * a_.x_tile : row_ * a_.x_row_stride + begin * a_.x_step);
+            run.add({a_.sums.sums + kind(row_) * a_.sums.edges + edge, x, n, two});
+            if (++tile_ < end_) continue;
+            tile_ = a_.tile_begin;
             row_ += two ? 2 : 1;
             if (!whole_rows_) break;
         }
@@ -180,9 +206,9 @@ private:
 
     const DenseSweep<T>& a_;
     const bool whole_rows_;
-    const std::int64_t tiles_;  // of a row
+    const std::int64_t tiles_, end_;  // of a row; the first that isn't taken
     const bool pairs_;          // two rows make one tile: only whole rows are one run of output pixels
-    std::int64_t row_ = 0, tile_ = 0;
+    std::int64_t row_ = 0, tile_;
 };
 
 // The output lines of a tile are fetched for writing while its last block is summed.
@@ -206,6 +232,7 @@ template <class T> NPCONV_INLINE std::int64_t cut_block(Block<T>& b, const Dense
     b.all = terms.rows > 1 ? terms.all : std::int32_t(end - first) - terms.left - terms.right;  // several rows are one block
     b.right = terms.right;
     b.in_order = terms.in_order;
+    b.step = terms.step;
     return end - first;
 }
 
@@ -297,7 +324,7 @@ template <class T> void sweep(const DenseSweep<T>& a) {
 
 }  // namespace
 
-extern const PerType<SweepKernel> channel_kernels = {{2 * lanes<float>, lanes<float>, most_pixels, sweep<float>},
-                                                     {2 * lanes<double>, lanes<double>, most_pixels, sweep<double>}};
+extern const PerType<SweepKernel> channel_kernels = {{2 * lanes<float>, lanes<float>, most_pixels, 1, sweep<float>},
+                                                     {2 * lanes<double>, lanes<double>, most_pixels, 1, sweep<double>}};
 
 }  // namespace npconv::NPCONV_THIS_ISA

@@ -1,5 +1,6 @@
-// Packing for the dense sweeps: weight blocks [term][channel] and im2col panels [term][pixel].
+// Packing for the dense sweeps: weight blocks [term][channel] and im2col panels [tile][term][pixel].
 #include "gemm/kernel.hpp"
+#include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"
 
 namespace npconv::NPCONV_THIS_ISA {
@@ -94,21 +95,57 @@ template <class T> bool weights(const DenseWeights<T>& w, std::int64_t first, st
     return any_nonfinite(check);
 }
 
-// Narrow rows (below one vector) are copied with one partial vector each; the panel is written once and in order.
-template <class T>
-void expand(const T* strip, std::int64_t channels, std::int64_t channel_stride, const std::ptrdiff_t* tap, std::int64_t taps,
-            std::int64_t rows, std::int64_t row_stride, std::int64_t width, T* panel, std::int64_t pitch) {
-    constexpr int L = lanes<T>;
-    for (std::int64_t c = 0; c < channels; ++c)
-        for (std::int64_t t = 0; t < taps; ++t, panel += pitch) {
-            const T* src = strip + c * channel_stride + tap[t];
-            T* dst = panel;
-            for (std::int64_t r = 0; r < rows; ++r, src += row_stride, dst += width) {
-                std::int64_t i = 0;
-                for (; i + L <= width; i += L) store(dst + i, load(src + i));
-                if (i < width) store_partial(dst + i, load_partial(src + i, width - i), width - i);
-            }
+// Where the pixels of a term, rows[0] first, come from and go to: pieces that lie in one run and in one tile.
+template <class T> NPCONV_INLINE std::int64_t cut_pieces(const DenseExpansion<T>& e) {
+    const std::int64_t n = e.rows * e.width, granules = tiles_of(n, e.granule), tiles = tiles_of(granules, e.pixels / e.granule);
+    std::int64_t count = 0, pixel = 0;
+    for (std::int64_t i = 0; i < tiles; ++i) {
+        const std::int64_t begin = pixel, next = tile_begin(granules, tiles, i + 1) * e.granule, end = next < n ? next : n;
+        while (pixel < end) {
+            const std::int64_t row = pixel / e.width, column = pixel % e.width;
+            const std::int64_t size = end - pixel < e.width - column ? end - pixel : e.width - column;
+            e.pieces[count++] = {row * e.row_stride + column, i * e.tile + pixel - begin, size};
+            pixel += size;
         }
+    }
+    return count;
+}
+
+template <class T> NPCONV_INLINE void copy_exactly(const T* src, T* dst, std::int64_t n) {
+    constexpr int L = lanes<T>;
+    for (; n >= L; n -= L, src += L, dst += L) store(dst, load(src));
+    if (n > 0) store_partial(dst, load_partial(src, n), n);
+}
+
+// Whole vectors: what they bring behind a piece, the next piece or the next term overwrites. Hence the last term is copied
+// exactly, as another call may already have written what follows; and so is what nobody may read behind a single run.
+// V: vectors of a term of a tile, which most pieces are.
+template <class T, int V> NPCONV_NOINLINE void expand_tiles(const DenseExpansion<T>& e) {
+    constexpr int L = lanes<T>;
+    const std::int64_t pieces = cut_pieces(e);
+    std::int64_t whole = pieces;
+    while (e.rows == 1 && whole > 0 && e.pieces[whole - 1].from + (e.pieces[whole - 1].size + L - 1) / L * L > e.width) --whole;
+    T* to = e.panel;
+    for (std::int64_t c = 0; c < e.channels; ++c)
+        for (std::int64_t t = 0; t < e.taps; ++t, to += V * L) {
+            const T* const src = e.x + c * e.channel_stride + e.tap[t];
+            const bool last = c + 1 == e.channels && t + 1 == e.taps;
+            const DensePiece *p = e.pieces, *const end = p + pieces, *const exact = last ? p : p + whole;
+            for (; p < exact; ++p) {
+                const T* from = src + p->from;
+                T* dst = to + p->to;
+                if (p->size > (V - 1) * L) {
+                    NPCONV_UNROLL for (int v = 0; v < V; ++v) store(dst + v * L, load(from + v * L));
+                } else {
+                    for (T* const stop = dst + p->size; dst < stop; dst += L, from += L) store(dst, load(from));
+                }
+            }
+            for (; p < end; ++p) copy_exactly(src + p->from, to + p->to, p->size);
+        }
+}
+
+template <class T> void expand(const DenseExpansion<T>& e) {
+    e.slots == lanes<T> ? expand_tiles<T, 1>(e) : e.slots == 2 * lanes<T> ? expand_tiles<T, 2>(e) : expand_tiles<T, 3>(e);
 }
 
 }  // namespace

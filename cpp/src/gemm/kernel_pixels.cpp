@@ -31,6 +31,7 @@ template <class T> constexpr int tile_size = most_channels * most_vectors * lane
 template <class T> struct Work {
     const DenseTerm *term, *end;
     const T* x;
+    std::ptrdiff_t step;   // from term to term, if they lie evenly apart; else 0
     std::ptrdiff_t ahead;  // from these pixels to some that are needed later; 0: all are near
     const T* w;
     T* sums;
@@ -114,7 +115,19 @@ template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(const Work<T>& 
             NPCONV_UNROLL for (int v = 0; v < NV; ++v) fma_into(acc[i][v], weight, pixels[v]);
         }
     };
-    if (unroll > 1 && work.in_order && !ahead && t < end) {
+    if (unroll > 1 && work.step && !ahead && t < end) {
+        const T *p = x + t->x, *row = w + std::int64_t(t->w) * MR;
+        const std::ptrdiff_t step = work.step, three = 3 * step;
+        NPCONV_NO_UNROLL for (std::ptrdiff_t n = (end - t) / 4; n > 0; --n) {
+            add_term(p, row);
+            add_term(p + step, row + MR);
+            add_term(p + 2 * step, row + 2 * MR);
+            add_term(p + three, row + 3 * MR);
+            p += 4 * step;
+            row += 4 * MR;
+        }
+        t += (end - t) / 4 * 4;
+    } else if (unroll > 1 && work.in_order && !ahead && t < end) {
         const T* row = w + std::int64_t(t->w) * MR;
         NPCONV_NO_UNROLL for (; end - t >= unroll; t += unroll, row += unroll * MR)
             NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term(x + t[u].x, row + u * MR);
@@ -156,30 +169,33 @@ template <class T> struct Table<T, 8> {
 struct Tile {
     std::int64_t begin, pixels, back;
     int vectors;
+    std::ptrdiff_t x;  // from the first pixel of the row, or of the panel
 };
 
 // Cuts a row into tiles of whole vectors whose numbers differ by one, behind a shorter vector where that aligns the rest.
 struct RowTiles {
     std::int64_t pixels, lead, tiles, vectors;  // lead counts as a tile; vectors: without it
+    std::ptrdiff_t x_tile;
     int lanes;
     bool slack, split;  // split: the only tile of a row, shorter than its vectors, that must not be read to their end
 
     NPCONV_INLINE Tile tile(std::int64_t i) const {
         if (lead) {
-            if (i == 0) return {0, lead, 0, 1};
+            if (i == 0) return {0, lead, 0, 1, 0};
             --i;
         }
         const std::int64_t n = tiles - (lead > 0), from = split ? (i ? vectors - 1 : 0) : tile_begin(vectors, n, i);
         const std::int64_t to = split ? (i ? vectors : vectors - 1) : tile_begin(vectors, n, i + 1);
         const std::int64_t begin = lead + from * lanes, end = lead + to * lanes < pixels ? lead + to * lanes : pixels;
-        return {begin, end - begin, slack ? 0 : lead + to * lanes - end, int(to - from)};
+        const std::int64_t back = slack ? 0 : lead + to * lanes - end;
+        return {begin, end - begin, back, int(to - from), x_tile ? i * x_tile : begin - back};
     }
 };
 
 template <class T> NPCONV_INLINE RowTiles row_tiles(const DenseSweep<T>& a) {
     constexpr int L = lanes<T>;
-    RowTiles r = {a.row_pixels, 0, 0, tiles_of(a.row_pixels, L), L, a.slack, false};
-    if (r.vectors >= long_run && rows_align(a.store)) {
+    RowTiles r = {a.row_pixels, 0, 0, tiles_of(a.row_pixels, L), a.x_tile, L, a.slack, false};
+    if (r.vectors >= long_run && rows_align(a.store) && !a.x_tile) {
         r.lead = unaligned(a.store.dst + a.pixel);
         r.vectors = tiles_of(a.row_pixels - r.lead, L);
     }
@@ -230,10 +246,11 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
             work.term = terms.term + from;
             work.end = terms.term + to;
             work.in_order = terms.in_order;
+            work.step = terms.step;
             work.accumulate = count.blocks > 0;
             for (int i = 0; i < chunk.tiles; ++i) {
                 const Tile& tile = chunk.tile[i];
-                work.x = x + tile.begin - tile.back;
+                work.x = x + tile.x;
                 work.sums = sums + i * tile_size<T>;
                 work.straight = end && straight && tile.back == 0;
                 work.fetch = work.straight && a.fetch_output;
@@ -262,6 +279,7 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
     work.end = terms.term + terms.all;
     work.ahead = a.far ? chunk.tiles * most_vectors * lanes<T> : 0;
     work.in_order = terms.in_order;
+    work.step = terms.step;
     work.accumulate = false;
     work.straight = true;
     work.fetch = a.fetch_output;
@@ -274,7 +292,7 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
         work.set_output(a.store, oc);
         for (int i = 0; i < chunk.tiles; ++i) {
             const Tile& tile = chunk.tile[i];
-            work.x = x + tile.begin;
+            work.x = x + tile.x;
             work.dst = dst + tile.begin;
             work.pixels = tile.pixels;
             tile_sum_of[tile.vectors - 1](work);
@@ -289,10 +307,11 @@ template <class T> void sweep(const DenseSweep<T>& a) {
     const std::int64_t tile_bytes = terms * most_vectors * lanes<T> * std::int64_t(sizeof(T));
     std::int64_t fit = near_bytes / (tile_bytes ? tile_bytes : 1);
     fit = fit < 1 ? 1 : fit > most_chunk ? most_chunk : fit;
+    const std::int64_t end = a.tile_end < t.tiles ? a.tile_end : t.tiles;
     Chunk chunk;
     for (chunk.row = 0; chunk.row < a.rows; ++chunk.row)
-        for (std::int64_t i = 0; i < t.tiles; i += chunk.tiles) {
-            chunk.tiles = int(t.tiles - i < fit ? t.tiles - i : fit);
+        for (std::int64_t i = a.tile_begin; i < end; i += chunk.tiles) {
+            chunk.tiles = int(end - i < fit ? end - i : fit);
             for (int k = 0; k < chunk.tiles; ++k) chunk.tile[k] = t.tile(i + k);
             if (straight && a.terms <= dense_block && chunk.tile[chunk.tiles - 1].back == 0)
                 chunk_straight(a, chunk);
@@ -303,7 +322,7 @@ template <class T> void sweep(const DenseSweep<T>& a) {
 
 }  // namespace
 
-extern const PerType<SweepKernel> pixel_kernels = {{most_channels, 1, most_vectors * lanes<float>, sweep<float>},
-                                                   {most_channels, 1, most_vectors * lanes<double>, sweep<double>}};
+extern const PerType<SweepKernel> pixel_kernels = {{most_channels, 1, most_vectors * lanes<float>, lanes<float>, sweep<float>},
+                                                   {most_channels, 1, most_vectors * lanes<double>, lanes<double>, sweep<double>}};
 
 }  // namespace npconv::NPCONV_THIS_ISA

@@ -12,9 +12,9 @@ std::size_t lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 }  // namespace
 
 template <class T>
-DenseLoading<T>::DenseLoading(const ConvDesc& d, const DenseConfig& c, const DenseGeometry& g, const PackKernels<T>& packing,
-                              const StripKernelsOf<T>& strips)
-    : desc_(d), config_(c), g_(g), packing_(packing), strips_(strips) {
+DenseLoading<T>::DenseLoading(const ConvDesc& d, const DenseConfig& c, const DenseGeometry& g, const SweepKernel<T>& kernel,
+                              const PackKernels<T>& packing, const StripKernelsOf<T>& strips)
+    : desc_(d), config_(c), g_(g), kernel_(kernel), packing_(packing), strips_(strips) {
     taps_.reserve(static_cast<std::size_t>(d.taps()));
     for (std::int64_t kd = 0; kd < d.d().kernel; ++kd)
         for (std::int64_t kh = 0; kh < d.h().kernel; ++kh)
@@ -32,9 +32,14 @@ template <class T> std::size_t DenseLoading<T>::band_bytes() const {
 }
 template <class T> std::size_t DenseLoading<T>::scratch_bytes() const {
     if (config_.source == DenseSource::image) return 0;
-    const std::size_t strip =
-        has_feeding_strip() ? lines(static_cast<std::size_t>(g_.strip_elements() + 4 * g_.lanes) * sizeof(T)) : 0;
-    return row_table_bytes() + column_table_bytes() + strip;
+    const bool panel = config_.source == DenseSource::panel;
+    return row_table_bytes() + column_table_bytes() + (panel ? strip_bytes() + piece_bytes() : 0);
+}
+template <class T> std::size_t DenseLoading<T>::piece_bytes() const {
+    return lines(static_cast<std::size_t>(g_.band_rows + g_.tiles) * sizeof(DensePiece));
+}
+template <class T> std::size_t DenseLoading<T>::strip_bytes() const {
+    return lines(static_cast<std::size_t>(g_.strip_elements() + 4 * g_.lanes) * sizeof(T));
 }
 
 template <class T>
@@ -45,15 +50,48 @@ void DenseLoading<T>::load(const ConvArgs& a, std::int64_t n, std::int64_t group
     if (config_.source == DenseSource::strip)
         return load_strip(a, image, where, c0, c1, {x + c0 * g_.channel_stride, g_.channel_stride, g_.row_stride, g_.phase_stride},
                           scratch);
-    if (g_.strip_is_panel)
-        return load_strip(a, image, where, c0, c1, {x + c0 * g_.pitch, g_.pitch, where.columns(), 0}, scratch);
-    T* strip = reinterpret_cast<T*>(scratch + row_table_bytes() + column_table_bytes());
-    for (std::int64_t c = c0; c < c1; c += g_.strip_channels) {
-        const std::int64_t end = std::min(c + g_.strip_channels, c1);
-        load_strip(a, image, where, c, end, {strip, g_.channel_stride, g_.row_stride, g_.phase_stride}, scratch);
-        packing_.expand(strip, end - c, g_.channel_stride, taps_.data(), desc_.taps(), where.rows(), g_.output_row_stride,
-                        where.columns(), x + c * desc_.taps() * g_.pitch, g_.pitch);
+    DenseExpansion<T> e;
+    e.tap = taps_.data();
+    e.taps = desc_.taps();
+    e.pixels = kernel_.pixels;
+    e.granule = kernel_.granule;
+    e.tile = g_.tile_stride;
+    e.slots = g_.slots;
+    e.pieces = reinterpret_cast<DensePiece*>(scratch + row_table_bytes() + column_table_bytes() + strip_bytes());
+    if (is_one_run(a, where)) {
+        const Axis &d = desc_.d(), &h = desc_.h(), &w = desc_.w();
+        const std::int64_t *stride = a.src.stride, id = where.d * d.stride - d.pad_begin, ih = where.h0 * h.stride - h.pad_begin;
+        e.x = image + c0 * stride[1] + id * stride[2] + ih * stride[3] + (where.w0 - w.pad_begin);
+        e.channels = c1 - c0;
+        e.channel_stride = stride[1];
+        e.rows = 1;
+        e.row_stride = 0;
+        e.width = where.rows() * where.columns();
+        e.panel = x + c0 * g_.slots;
+        return packing_.expand(e);
     }
+    T* strip = reinterpret_cast<T*>(scratch + row_table_bytes() + column_table_bytes());
+    e.x = strip;
+    e.channel_stride = g_.channel_stride;
+    e.rows = where.rows();
+    e.row_stride = g_.output_row_stride;
+    e.width = where.columns();
+    for (std::int64_t c = c0; c < c1; c += g_.strip_channels) {
+        e.channels = std::min(c + g_.strip_channels, c1) - c;
+        load_strip(a, image, where, c, c + e.channels, {strip, g_.channel_stride, g_.row_stride, g_.phase_stride}, scratch);
+        e.panel = x + c * desc_.taps() * g_.slots;
+        packing_.expand(e);
+    }
+}
+
+template <class T> bool DenseLoading<T>::is_one_run(const ConvArgs& a, const DenseBand& where) const noexcept {
+    const Axis &d = desc_.d(), &h = desc_.h(), &w = desc_.w();
+    const auto inside = [](const Axis& x, std::int64_t begin, std::int64_t end) {
+        return begin * x.stride >= x.pad_begin && (end - 1) * x.stride - x.pad_begin < x.in;
+    };
+    return desc_.taps() == 1 && w.stride == 1 && a.src.stride[4] == 1 &&
+           (where.rows() == 1 || h.stride * a.src.stride[3] == where.columns()) && inside(d, where.d, where.d + 1) &&
+           inside(h, where.h0, where.h1) && inside(w, where.w0, where.w1);
 }
 
 template <class T>

@@ -12,7 +12,7 @@ namespace npconv {
 
 template <class T> class DenseLoading {
 public:
-    DenseLoading(const ConvDesc&, const DenseConfig&, const DenseGeometry&, const PackKernels<T>&, const StripKernelsOf<T>&);
+    DenseLoading(const ConvDesc&, const DenseConfig&, const DenseGeometry&, const SweepKernel<T>&, const PackKernels<T>&, const StripKernelsOf<T>&);
 
     const std::vector<std::ptrdiff_t>& taps() const { return taps_; }
     // What one band of X takes; vectors may read behind its end.
@@ -30,13 +30,17 @@ private:
     void load_strip(const ConvArgs&, const T* image, const DenseBand&, std::int64_t c0, std::int64_t c1, const Target&,
                     char* scratch) const noexcept;
     void set_columns(const DenseBand&, std::int64_t kw, StripSource<T>&, std::int32_t* columns) const noexcept;
-    bool has_feeding_strip() const { return config_.source == DenseSource::panel && !g_.strip_is_panel; }
+    // Whether the pixels of a band are one run of each channel of the image: panels need no strips then.
+    bool is_one_run(const ConvArgs&, const DenseBand&) const noexcept;
+    std::size_t strip_bytes() const;
+    std::size_t piece_bytes() const;
     std::size_t row_table_bytes() const;
     std::size_t column_table_bytes() const;
 
     const ConvDesc& desc_;
     const DenseConfig& config_;
     const DenseGeometry& g_;
+    const SweepKernel<T>& kernel_;
     const PackKernels<T>& packing_;
     const StripKernelsOf<T>& strips_;
     std::vector<std::ptrdiff_t> taps_;  // where each tap of the first channel lies in the strip

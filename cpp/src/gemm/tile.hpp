@@ -179,9 +179,12 @@ NPCONV_NOINLINE void store_run(const DenseStore<T>& s, const T* sums, std::int64
     }
 }
 
-// How many tiles of at most `most` a run of n is cut into, and where tile i of `tiles` begins: sizes differ by one.
+// How many tiles of at most `most` a run of n is cut into, and where tile i of `tiles` begins: the last are one shorter.
 NPCONV_INLINE std::int64_t tiles_of(std::int64_t n, std::int64_t most) { return (n + most - 1) / most; }
-NPCONV_INLINE std::int64_t tile_begin(std::int64_t n, std::int64_t tiles, std::int64_t i) { return n * i / tiles; }
+NPCONV_INLINE std::int64_t tile_begin(std::int64_t n, std::int64_t tiles, std::int64_t i) {
+    const std::int64_t longer = n % tiles;
+    return n / tiles * i + (i < longer ? i : longer);
+}
 
 }  // namespace
 }  // namespace npconv::NPCONV_THIS_ISA
