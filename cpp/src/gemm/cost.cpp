@@ -14,6 +14,7 @@ constexpr double tile_seconds = 9e-9;                                      // en
 constexpr double kept_seconds = 0.5e-9, turned_seconds = 1.9e-9;           // keeping a vector of sums, transposing one
 constexpr double vector_seconds = 1.2e-9, straight_vector_seconds = 0.15e-9;  // epilogue and store of a vector
 constexpr double run_seconds = 5e-9, copy_rate = 20e9;                     // copying image rows into strips
+constexpr double wide_copy_rate = 33e9;                                    // straight into panels of wide tiles
 constexpr double panel_run_seconds = 2e-9, panel_rate = 25e9;              // and strips, which are near, into panels
 constexpr double hidden = 0.15;                                            // of a stream that overlaps with arithmetic is felt
 constexpr double barrier_seconds = 1.5e-6;
@@ -22,7 +23,7 @@ constexpr double task_seconds = 1e-7;
 constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.4e-9, second_page_seconds = 1.6e-9;
 // Narrow tiles: deep sums with lanes = pixels over rows of strips, over flat rows; on an image itself, every other pixel of a
 // line, channels that share the sets of L1, vectors across two lines. Zen 3, AVX2.
-constexpr double deep_strips = 1.15, deep_rows = 1.08, strided_image = 1.2, same_sets = 1.6;
+constexpr double deep_wide_strips = 1.15, deep_strips = 1.08, deep_rows = 1.12, strided_image = 1.08, same_sets = 1.6, image_lines = 1.12;
 constexpr double torn_lines = 1.15, deep_torn_lines = 1.25;
 constexpr double late_rate = 24e9;                                         // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
@@ -30,8 +31,9 @@ constexpr double handover_rate = 20e9;                                     // we
 double ceil_div(double a, double b) { return std::ceil(a / b); }
 
 // A tile's inner loop is bound by multiplications, or by their latency and the loads where the tile is small. Narrow tiles have
-// no slots left that hide the rest of the loop: 1.2 of 12 is what deep sums of the built-in layers lack on Zen 3.
-double slots(double accumulators, bool narrow) { return std::max(accumulators, 7.0) + (narrow ? 1.2 : 0.5); }
+// no slots left that hide the rest of the loop: 1.2 of 12 is what deep sums of the built-in layers lack on Zen 3, and 3 where the
+// ends of rows have lists of their own.
+double slots(double accumulators, double others) { return std::max(accumulators, 7.0) + others; }
 
 // Which part of the products along an axis does not meet padding.
 double inside(const Axis& a) {
@@ -84,12 +86,13 @@ double Shape::stores(double runs, double tiles, double tile, double outputs) con
 
 // What narrow tiles lose to the way X lies in memory.
 double Shape::narrowness() const {
-    const bool deep = config.lanes_are_pixels && terms >= 200;
-    if (config.source != DenseSource::image) return !deep ? 1 : strip ? deep_strips : deep_rows;
+    const bool deep = terms >= 200;
+    if (config.source != DenseSource::image) return !strip || !deep ? 1 : config.lanes_are_pixels ? deep_wide_strips : deep_strips;
     if (!g.flat) return strided_image;
     const std::int64_t channel = d.in_pixels() * static_cast<std::int64_t>(item_size(d.src));
     if (channel % 4096 == 0) return same_sets;
-    return !config.lanes_are_pixels || channel % 64 == 0 ? 1 : deep ? deep_torn_lines : torn_lines;
+    if (!config.lanes_are_pixels) return image_lines;
+    return channel % 64 == 0 ? (deep ? deep_rows : 1) : deep ? deep_torn_lines : torn_lines;
 }
 
 double Shape::sums(double rows, double columns) const {
@@ -102,8 +105,9 @@ double Shape::sums(double rows, double columns) const {
     const double units = config.lanes_are_pixels ? ceil_div(width, lanes) : width;  // vectors or pixels
     const double tiles = ceil_div(units, config.lanes_are_pixels ? k.pixels / lanes : k.pixels), tile = units / tiles;
     const double full = std::floor(oc / k.block), rest = oc - full * k.block;
-    const double full_slots = slots((config.lanes_are_pixels ? k.block : 2) * tile, narrow);
-    const double rest_slots = rest > 0 ? slots((config.lanes_are_pixels ? rest : rest > k.rest ? 2 : 1) * tile, narrow) : 0;
+    const double others = !narrow ? 0.5 : kept < 1 ? 3 : 1.2;
+    const double full_slots = slots((config.lanes_are_pixels ? k.block : 2) * tile, others);
+    const double rest_slots = rest > 0 ? slots((config.lanes_are_pixels ? rest : rest > k.rest ? 2 : 1) * tile, others) : 0;
     double seconds = runs * tiles * terms * kept * (full * full_slots + rest_slots) * 2 * lanes / machine.fma(d.src);
     const double all = runs * tiles * static_cast<double>(g.blocks);
     // What every tile reads anew comes from L2 if it is beyond L1: a block of weights, or the pixels under a tile.
@@ -141,6 +145,7 @@ double Shape::loading(double rows, double columns) const {
     if (config.source == DenseSource::image) return 0;
     const double channels = static_cast<double>(d.icg());
     const double panel = terms * rows * columns * item;
+    if (!strip && dense_flat(d)) return terms * panel_run_seconds + panel / (config.lanes_are_pixels ? wide_copy_rate : copy_rate);
     const double lines =
         channels * static_cast<double>(g.segments) *
         (g.rows_per_tap ? rows : (rows - 1) * static_cast<double>(d.h().stride) + static_cast<double>(d.h().extent()));

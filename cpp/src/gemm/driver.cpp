@@ -98,9 +98,10 @@ public:
     }
 
     void execute(const ConvArgs& a) const noexcept override {
-        if (main_.config.source == DenseSource::image)
-            main_.config.late ? execute_blocks(a) : execute_image(a);
-        else if (main_.config.shared || main_.config.late)
+        const bool image = main_.config.source == DenseSource::image;
+        if (main_.config.late)
+            image ? execute_blocks(a) : execute_shared(a);
+        else if (main_.config.shared && !image)
             execute_shared(a);
         else
             execute_own(a);
@@ -140,23 +141,18 @@ private:
         return {to, group, b, b + 1, b, !nonfinite};
     }
 
-    // Bands are the tasks: each worker loads and sweeps its own.
+    // Bands and, where they are few, parts of their channels are the tasks: each worker sweeps its own, and loads it where
+    // there is anything to load.
     void execute_own(const ConvArgs& a) const noexcept {
-        const DenseGeometry& g = main_.g;
-        parallel_for(a.src.size[0] * desc.g * g.bands, a.threads, [&](std::int64_t task, int worker) noexcept {
-            const std::int64_t group = task / g.bands % desc.g, n = task / g.bands / desc.g;
-            own_band(main_, a, n, g.band(task % g.bands), packed_blocks(a, group, 0, g.blocks), worker);
-        });
-    }
-
-    // Nothing to load: bands and, where they are few, parts of the channels are the tasks.
-    void execute_image(const ConvArgs& a) const noexcept {
         const DenseGeometry& g = main_.g;
         parallel_for(a.src.size[0] * desc.g * g.tasks(), a.threads, [&](std::int64_t task, int worker) noexcept {
             const std::int64_t part = g.task_part(task % g.tasks()), band = g.task_band(task % g.tasks());
             const std::int64_t group = task / g.tasks() % desc.g, n = task / g.tasks() / desc.g;
             const Blocks w = packed_blocks(a, group, g.blocks * part / g.split, g.blocks * (part + 1) / g.split);
-            in_place(a, n, aligned(g.band(band), a, n), w, worker);
+            if (main_.config.source == DenseSource::image)
+                in_place(a, n, aligned(g.band(band), a, n), w, worker);
+            else
+                own_band(main_, a, n, g.band(band), w, worker);
         });
     }
 

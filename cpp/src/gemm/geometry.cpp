@@ -67,7 +67,7 @@ DenseGeometry::DenseGeometry(const ConvDesc& desc, const DenseConfig& config, co
     blocks = ceil_div(desc.ocg(), block);
     terms = desc.icg() * desc.taps();
     group_weights = terms * round_up(desc.ocg(), rest);
-    split = config.source == DenseSource::image ? std::clamp<std::int64_t>(config.split, 1, blocks) : 1;
+    split = config.shared || config.source == DenseSource::strip ? 1 : std::clamp<std::int64_t>(config.split, 1, blocks);
     weights_first = group_weights > desc.icg() * desc.in_pixels();
     flat = config.source == DenseSource::image && dense_flat(desc);
     od = flat ? 1 : d.out;

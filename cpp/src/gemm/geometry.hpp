@@ -21,7 +21,7 @@ struct DenseConfig {
     // All workers load one band together and share out its channels; else each worker loads bands of its own.
     bool shared = false;
     std::int64_t band_rows = 1, band_columns = 1;  // outputs of one band
-    // image only: into how many parts the channels of a band are cut
+    // image and panel: into how many parts the channels of a band are cut, whose workers make panels of their own
     std::int64_t split = 1;
     // image only: outputs of a band where it has to be copied after all (a padding value, weights that are not finite)
     std::int64_t copy_rows = 1, copy_columns = 64;
@@ -63,7 +63,7 @@ struct DenseGeometry {
     std::int64_t panel_elements() const { return tiles * tile_stride; }
     DenseBand band(std::int64_t i) const;
 
-    // image: task t is a part of the channels of a band. What comes first changes least from task to task and is shared by
+    // Task t is a part of the channels of a band. What comes first changes least from task to task and is shared by
     // the fewest workers: the larger of weights and image.
     std::int64_t split;
     bool weights_first;

@@ -29,13 +29,13 @@ constexpr int unroll = registers == 16 ? 4 : 1;
 constexpr int near_terms = registers == 16 ? dense_block / 2 : dense_block;
 // 49 pixels, nine narrow tiles, must be one run: a last tile of its own would read all weights again (1.2 to 1.3 times as fast).
 constexpr int run_pixels = registers == 16 ? 12 * most_pixels : 8 * most_pixels, run_tiles = 16;
+template <class T> constexpr int panel_slots = (most_pixels + lanes<T> - 1) / lanes<T> * lanes<T>;
 
 // One tile's share of one block of terms.
 template <class T> struct Block {
     const DenseTerm *term, *end;
     std::int32_t left, all, right;  // of each row of terms
-    bool in_order;
-    std::ptrdiff_t step;  // from term to term, if they lie evenly apart; else 0
+    bool in_order, panel;
     const T* x;
     std::ptrdiff_t x_row;  // from a tile's first row to its second
     const T* w;
@@ -101,32 +101,29 @@ template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void ord
     put_sums<T>(b, acc);
 }
 
-// The same of terms that lie evenly apart, as in a panel: their addresses need no instructions of their own.
-template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void even_sum(const Block<T>& b) {
-    constexpr int pitch = KV * lanes<T>;
+// The same of the terms of a panel: no list, and distances that are constants of the instructions.
+template <class T, int PX, int KV> NPCONV_NOINLINE void panel_sum(const Block<T>& b) {
+    constexpr int pitch = KV * lanes<T>, slots = panel_slots<T>;
     Vec<T> acc[PX][KV];
     begin_sums<T>(b, acc);
-    const std::ptrdiff_t step = b.step, three = 3 * step, x_row = b.x_row, ahead_step = b.ahead_step;
+    const std::ptrdiff_t ahead_step = b.ahead_step;
     const char* ahead = b.ahead;
     const T *x = b.x + b.term->x, *w = b.w + std::int64_t(b.term->w) * pitch;
-    const std::int64_t terms = b.end - b.term;
-    NPCONV_NO_UNROLL for (std::int64_t n = terms / 4; n > 0; --n, x += 4 * step, w += 4 * pitch) {
+    const T *const end = w + (b.end - b.term) * pitch, *const last = end - (unroll - 1) * pitch;
+    NPCONV_NO_UNROLL for (; w < last; x += unroll * slots, w += unroll * pitch) {
         prefetch_l2(ahead);
         prefetch_l2(ahead + 64);
         ahead += ahead_step;
-        add_term<T, PX, KV, S, TwoRows>(acc, x, x_row, w);
-        add_term<T, PX, KV, S, TwoRows>(acc, x + step, x_row, w + pitch);
-        add_term<T, PX, KV, S, TwoRows>(acc, x + 2 * step, x_row, w + 2 * pitch);
-        add_term<T, PX, KV, S, TwoRows>(acc, x + three, x_row, w + 3 * pitch);
+        NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T, PX, KV, 1, false>(acc, x + u * slots, 0, w + u * pitch);
     }
-    NPCONV_NO_UNROLL for (std::int64_t n = terms % 4; n > 0; --n, x += step, w += pitch)
-        add_term<T, PX, KV, S, TwoRows>(acc, x, x_row, w);
+    NPCONV_NO_UNROLL for (; w < end; x += slots, w += pitch) add_term<T, PX, KV, 1, false>(acc, x, 0, w);
     put_sums<T>(b, acc);
 }
 
 // The sums of a tile over any block of terms.
 template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void tile_sum(const Block<T>& b) {
-    if (unroll == 4 && b.step && b.term < b.end) return even_sum<T, PX, KV, S, TwoRows>(b);
+    if constexpr (unroll > 1 && S == 1 && !TwoRows)
+        if (b.panel && b.term < b.end) return panel_sum<T, PX, KV>(b);
     if (unroll > 1 && b.in_order && b.term < b.end) return ordered_sum<T, PX, KV, S, TwoRows>(b);
     Vec<T> acc[PX][KV];
     begin_sums<T>(b, acc);
@@ -232,7 +229,6 @@ template <class T> NPCONV_INLINE std::int64_t cut_block(Block<T>& b, const Dense
     b.all = terms.rows > 1 ? terms.all : std::int32_t(end - first) - terms.left - terms.right;  // several rows are one block
     b.right = terms.right;
     b.in_order = terms.in_order;
-    b.step = terms.step;
     return end - first;
 }
 
@@ -272,8 +268,9 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
     Ahead<T> ahead;
     block.w = w;
     block.x_row = a.x_row_stride;
+    block.panel = a.x_tile != 0;
     const DenseSum& any = *run.tile[0].sum;  // the number of groups and what lies between them is common to all
-    const bool cut = near_terms < dense_block && a.sums.edges == 1 && !a.sums.row_kind;  // else one block is a whole group
+    const bool cut = near_terms < dense_block && !a.x_tile && a.sums.edges == 1 && !a.sums.row_kind;  // else one block is a whole group
     for (std::int64_t g = 0; g < any.groups; ++g, block.w += any.w_group * pitch) {
         const std::int64_t size = any.terms(g).size(), step = cut ? near_terms : dense_block;
         for (std::int64_t from = 0; from == 0 || from < size; from += step) {

@@ -10,7 +10,7 @@ namespace npconv {
 namespace {
 
 // tile: 0 lanes are channels, 1 lanes are pixels. shared: see DenseConfig. band: output pixels of a band.
-// split: parts of the channels of a band (in place only). copy: panels although the image could be read in place.
+// split: parts of the channels of a band. copy: panels although the image could be read in place.
 // late: see DenseConfig.
 struct Im2colParams {
     int tile, shared, band, split, copy, late;
@@ -100,8 +100,13 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
         const DenseBlocks k = dense_blocks(d, isa, tile == 1);
         for (int shared = 0; shared < (threads > 1 ? 2 : 1); ++shared)
             for (std::int64_t kilobytes : rigor == Rigor::exhaustive ? std::vector<std::int64_t>{96, 192, 384, 768, 1536}
-                                                                     : std::vector<std::int64_t>{192, 640})
-                found.push_back(Params{{tile, shared, band_of(d, kilobytes << 10, k.pixels, false), 1, in_place(d, isa, tile), 0}});
+                                                                     : std::vector<std::int64_t>{192, 640}) {
+                const int band = band_of(d, kilobytes << 10, k.pixels, false), copy = in_place(d, isa, tile);
+                found.push_back(Params{{tile, shared, band, 1, copy, 0}});
+                // Where bands are few each worker makes the same panel, and then needs nothing from the others.
+                const std::int64_t bands = d.mb * d.g * ((d.out_pixels() + band - 1) / band), blocks = (d.ocg() + k.block - 1) / k.block;
+                if (!shared && threads > 1 && bands < 4 * threads && blocks >= threads) found.push_back(Params{{tile, 0, band, threads, copy, 0}});
+            }
     }
     if (d.weights == Weights::fresh) add_late(d, isa, found);
     return most_promising(found, estimate, d, isa, threads, rigor);
