@@ -21,10 +21,11 @@ constexpr double barrier_seconds = 1.5e-6;
 constexpr double task_seconds = 1e-7;
 // Terms of a tile whose pages exceed the first and the second level of address translation, as Zen 3 feels them.
 constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.4e-9, second_page_seconds = 1.6e-9;
-// Narrow tiles: deep sums with lanes = pixels over rows of strips, over flat rows; on an image itself, every other pixel of a
-// line, channels that share the sets of L1, vectors across two lines. Zen 3, AVX2.
-constexpr double deep_wide_strips = 1.15, deep_strips = 1.08, deep_rows = 1.12, strided_image = 1.08, same_sets = 1.6, image_lines = 1.12;
-constexpr double torn_lines = 1.15, deep_torn_lines = 1.25;
+// Narrow tiles, against panels: deep sums over rows of strips, with lanes = pixels and channels; on an image itself, every other
+// pixel of a line, channels that share the sets of L1, part of each line; with lanes = pixels deep sums, vectors across two
+// lines, both. Zen 3, AVX2.
+constexpr double deep_wide_strips = 1.15, deep_strips = 1.08, strided_image = 1.08, same_sets = 1.6, image_lines = 1.12;
+constexpr double deep_rows = 1.12, torn_lines = 1.15, deep_torn_lines = 1.25;
 constexpr double late_rate = 24e9;                                         // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
 

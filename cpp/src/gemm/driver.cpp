@@ -47,8 +47,8 @@ template <class T> struct Source {
     const DenseTermLists lists;
 
     Source(const ConvDesc& d, const DenseConfig& c, const Isa& isa, const SweepKernel<T>& kernel)
-        : config(c), g(d, c, isa, kernel.block, kernel.rest, kernel.pixels), loading(d, config, g, kernel, pack_kernels<T>(isa), strip_kernels(isa).of<T>()),
-          lists(d, c.source, channel(d), tap_offsets(d), kernel.pixels) {}
+        : config(c), g(d, c, isa, kernel.block, kernel.rest, kernel.pixels),
+          loading(d, config, g, kernel, pack_kernels<T>(isa), strip_kernels(isa).of<T>()), lists(d, c.source, channel(d), tap_offsets(d), kernel.pixels) {}
 
 private:
     std::int64_t channel(const ConvDesc& d) const {
@@ -355,10 +355,10 @@ private:
 DenseBlocks dense_blocks(const ConvDesc& d, const Isa& isa, bool lanes_are_pixels) {
     if (d.src == DType::f32) {
         const SweepKernel<float>& k = sweep_kernel<float>(isa, lanes_are_pixels);
-        return {k.block, k.rest, k.pixels, k.granule};
+        return {k.block, k.rest, k.pixels};
     }
     const SweepKernel<double>& k = sweep_kernel<double>(isa, lanes_are_pixels);
-    return {k.block, k.rest, k.pixels, k.granule};
+    return {k.block, k.rest, k.pixels};
 }
 
 std::unique_ptr<Plan> make_dense_plan(const ConvDesc& d, const Algorithm& a, const Isa& isa, const Params& p,

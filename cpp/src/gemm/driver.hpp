@@ -11,7 +11,7 @@ namespace npconv {
 
 // Output channels a weight block holds, and of which a last block is a multiple.
 struct DenseBlocks {
-    int block, rest, pixels, granule;
+    int block, rest, pixels;
 };
 DenseBlocks dense_blocks(const ConvDesc&, const Isa&, bool lanes_are_pixels);
 

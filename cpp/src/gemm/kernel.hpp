@@ -27,7 +27,7 @@ struct DenseTerms {
     const DenseTerm* term = nullptr;
     std::int32_t rows = 1, left = 0, all = 0, right = 0;
     bool in_order = true;  // the terms, each for every pixel, meet the weights row by row
-    std::int32_t step = 0;  // and lie this far apart in X; 0: here and there
+    std::int32_t step = 0;  // and lie this far apart in X; 0: here and there (set where in_order)
 
     std::int64_t size() const { return std::int64_t(rows) * (left + all + right); }
 };
@@ -64,8 +64,8 @@ template <class T> struct DenseSweep {
     const T* x;          // first pixel of the first row
     int x_step;          // from pixel to pixel: 1, with lanes = channels also 2
     std::int64_t rows, x_row_stride, row_pixels;
-    std::ptrdiff_t x_tile;               // panel, which is one row: from tile to tile; else 0, and pixels lie side by side
-    std::int64_t tile_begin, tile_end;   // of each row, the tiles of which a panel may take a part
+    std::ptrdiff_t x_tile;              // from tile to tile of a panel, which is one row; 0: pixels lie side by side
+    std::int64_t tile_begin, tile_end;  // the tiles of a row to be summed; what isn't a panel is summed as a whole
     bool slack;                     // vectors may read past the end of a row
     bool far;                       // the pixels are not in a near cache: fetch them ahead
     bool fetch_output;              // the output isn't either: fetch it for writing before it is needed
@@ -86,10 +86,11 @@ template <class T> struct SweepKernel {
     int block;   // output channels of a weight block
     int rest;    // a last block is a multiple of this many channels wide
     int pixels;  // of the largest tile
-    int granule; // all tiles but a row's last are a multiple of it wide
+    int granule;  // all tiles but a row's last are a multiple of it wide
     void (*sweep)(const DenseSweep<T>&);
 };
 
+// Neighbouring pixels that stay neighbours: elements of X and of a panel, and how many.
 struct DensePiece {
     std::int64_t from, to, size;
 };

@@ -10,8 +10,8 @@
 // with stride 2 on 14x14 pixels, 18 % with stride 1 on 7x7.
 //
 // bench/RESULTS.md has what layers reach. AVX-512 on Zen 4, when the tiles at row ends still had an order of their own: 85 to
-// 95 % of the FMA peak from 200 terms on (16 loads for 28 FMAs). AVX2 on Zen 3, undisturbed: 72 to 84 % where sums are deep
-// (8 loads for 12); what is missing seems to be X, one line of L2 for every two tiles of a term.
+// 95 % of the FMA peak from 200 terms on (16 loads for 28 FMAs). AVX2 on Zen 3, undisturbed: 72 to 84 % in place
+// where sums are deep (8 loads for 12), 83 to 88 from panels, whose tiles are one stream each.
 #include "gemm/kernel.hpp"
 #include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"
@@ -25,7 +25,8 @@ constexpr int most_pixels = registers == 32 ? 14 : 6;
 // against layer). More products hide all that.
 constexpr int unroll = registers == 16 ? 4 : 1;
 // A block of terms takes 16 KB of weights and the pixels one line a term, too much for an L1 of 32 KB: with 16 registers,
-// whose tiles are narrower than a line, a run takes half a block at a time (1.2 times as fast for 512x7 -> 2048 k1).
+// whose tiles are narrower than a line, a run takes half a block at a time (1.2 times as fast for 512x7 -> 2048 k1). A tile of
+// a panel is half as large, and 4 % faster without.
 constexpr int near_terms = registers == 16 ? dense_block / 2 : dense_block;
 // 49 pixels, nine narrow tiles, must be one run: a last tile of its own would read all weights again (1.2 to 1.3 times as fast).
 constexpr int run_pixels = registers == 16 ? 12 * most_pixels : 8 * most_pixels, run_tiles = 16;
@@ -177,7 +178,8 @@ template <class T> class Runs {
 public:
     NPCONV_INLINE explicit Runs(const DenseSweep<T>& a)
         : a_(a), whole_rows_(a.row_pixels == a.pixel_row), tiles_(tiles_of(a.row_pixels, most_pixels)),
-          end_(a.tile_end < tiles_ ? a.tile_end : tiles_), pairs_(whole_rows_ && 2 * a.row_pixels <= most_pixels && a.row_pixels > most_pixels / 4), tile_(a.tile_begin) {}
+          end_(a.tile_end < tiles_ ? a.tile_end : tiles_),
+          pairs_(whole_rows_ && 2 * a.row_pixels <= most_pixels && a.row_pixels > most_pixels / 4), tile_(a.tile_begin) {}
 
     NPCONV_INLINE bool next(Run<T>& run) {
         run.tiles = run.pixels = 0;
@@ -270,7 +272,8 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
     block.x_row = a.x_row_stride;
     block.panel = a.x_tile != 0;
     const DenseSum& any = *run.tile[0].sum;  // the number of groups and what lies between them is common to all
-    const bool cut = near_terms < dense_block && !a.x_tile && a.sums.edges == 1 && !a.sums.row_kind;  // else one block is a whole group
+    // Where edges have lists of their own one block is a whole group.
+    const bool cut = near_terms < dense_block && !a.x_tile && a.sums.edges == 1 && !a.sums.row_kind;
     for (std::int64_t g = 0; g < any.groups; ++g, block.w += any.w_group * pitch) {
         const std::int64_t size = any.terms(g).size(), step = cut ? near_terms : dense_block;
         for (std::int64_t from = 0; from == 0 || from < size; from += step) {

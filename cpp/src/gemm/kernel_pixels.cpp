@@ -7,7 +7,8 @@
 // store across two lines costs as much as two.
 //
 // bench/RESULTS.md has what layers reach. What shallow ones lack is their stores (a sum of 16 terms is 16 x 24 FMAs for 24
-// vectors stored). Zen 3, AVX2, undisturbed: 89 % of the FMA peak where all is near (64x24 -> 64 k1), 84 for 64x56 -> 256.
+// vectors stored). Zen 3, AVX2, undisturbed: 89 % of the FMA peak where all is near (64x24 -> 64 k1), 84 for 64x56 -> 256; from
+// panels 86 for 256x56 -> 128, of which the copy takes 4.
 #include "gemm/kernel.hpp"
 #include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"
@@ -20,7 +21,8 @@ constexpr int most_vectors = 3;
 constexpr int most_chunk = 8;          // tiles
 constexpr int ahead_bytes = 1024;      // of weights
 constexpr bool fetch_weights = registers == 32;  // a term of 12 products has no room for it: AVX2 gains 2 to 6 % without
-constexpr int unroll = registers == 16 ? 4 : 1;  // terms at a time: 23 instructions each, not 26, for 12 products
+// Terms at a time: 23 instructions each, not 26, for 12 products; 20 where terms lie evenly apart and need no list.
+constexpr int unroll = registers == 16 ? 4 : 1;
 constexpr int near_bytes = 20 * 1024;  // what the pixels of one chunk of tiles may take of L1
 constexpr int long_run = 64;           // vectors from which on one more is less than misaligned stores
 
@@ -115,18 +117,17 @@ template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(const Work<T>& 
             NPCONV_UNROLL for (int v = 0; v < NV; ++v) fma_into(acc[i][v], weight, pixels[v]);
         }
     };
-    if (unroll > 1 && work.step && !ahead && t < end) {
+    if (unroll == 4 && work.step && !ahead && t < end) {
         const T *p = x + t->x, *row = w + std::int64_t(t->w) * MR;
         const std::ptrdiff_t step = work.step, three = 3 * step;
-        NPCONV_NO_UNROLL for (std::ptrdiff_t n = (end - t) / 4; n > 0; --n) {
+        const std::ptrdiff_t terms = (end - t) / 4 * 4;
+        NPCONV_NO_UNROLL for (const T* const last = row + terms * MR; row < last; p += 4 * step, row += 4 * MR) {
             add_term(p, row);
             add_term(p + step, row + MR);
             add_term(p + 2 * step, row + 2 * MR);
             add_term(p + three, row + 3 * MR);
-            p += 4 * step;
-            row += 4 * MR;
         }
-        t += (end - t) / 4 * 4;
+        t += terms;
     } else if (unroll > 1 && work.in_order && !ahead && t < end) {
         const T* row = w + std::int64_t(t->w) * MR;
         NPCONV_NO_UNROLL for (; end - t >= unroll; t += unroll, row += unroll * MR)
@@ -169,7 +170,7 @@ template <class T> struct Table<T, 8> {
 struct Tile {
     std::int64_t begin, pixels, back;
     int vectors;
-    std::ptrdiff_t x;  // from the first pixel of the row, or of the panel
+    std::ptrdiff_t x;  // from the first pixel of the row, or from the beginning of the panel
 };
 
 // Cuts a row into tiles of whole vectors whose numbers differ by one, behind a shorter vector where that aligns the rest.

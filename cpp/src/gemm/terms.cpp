@@ -54,11 +54,9 @@ DenseTerms DenseTermLists::list(const ConvDesc& d, const Range& kd, const Range&
     }
     for (std::size_t i = 1; i < found.size(); ++i)
         if (found[i].w - found[i - 1].w != 1) terms.in_order = false;
-    if (terms.in_order && found.size() > 1) {
-        terms.step = found[1].x - found[0].x;
-        for (std::size_t i = 1; i < found.size(); ++i)
-            if (found[i].x - found[i - 1].x != terms.step) terms.step = 0;
-    }
+    if (terms.in_order && found.size() > 1) terms.step = found[1].x - found[0].x;
+    for (std::size_t i = 1; i < found.size(); ++i)
+        if (found[i].x - found[i - 1].x != terms.step) terms.step = 0;
     memory_.push_back(std::move(found));
     terms.term = memory_.back().data();  // stays when memory_ grows: moving a vector keeps its elements where they are
     return terms;

@@ -1,4 +1,4 @@
-// im2col + GEMM without the column matrix: panels [term][pixel] of a band of outputs are packed straight from the image,
+// im2col + GEMM without the column matrix: panels [tile][term][pixel] of a band of outputs are packed straight from the image,
 // and a 1x1 layer with unit strides is read in place.
 #include <algorithm>
 
@@ -104,8 +104,9 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
                 const int band = band_of(d, kilobytes << 10, k.pixels, false), copy = in_place(d, isa, tile);
                 found.push_back(Params{{tile, shared, band, 1, copy, 0}});
                 // Where bands are few each worker makes the same panel, and then needs nothing from the others.
-                const std::int64_t bands = d.mb * d.g * ((d.out_pixels() + band - 1) / band), blocks = (d.ocg() + k.block - 1) / k.block;
-                if (!shared && threads > 1 && bands < 4 * threads && blocks >= threads) found.push_back(Params{{tile, 0, band, threads, copy, 0}});
+                const std::int64_t bands = d.mb * d.g * ((d.out_pixels() + band - 1) / band);
+                if (!shared && threads > 1 && bands < 4 * threads && d.ocg() > (threads - 1) * k.block)
+                    found.push_back(Params{{tile, 0, band, threads, copy, 0}});
             }
     }
     if (d.weights == Weights::fresh) add_late(d, isa, found);
@@ -119,7 +120,7 @@ const char* const param_names[] = {"tile", "shared", "band", "split", "copy", "l
 }  // namespace
 
 extern const Algorithm im2col_algorithm;
-const Algorithm im2col_algorithm = {"im2col", 3, param_names, refuse, estimate, candidates, make_plan};
+const Algorithm im2col_algorithm = {"im2col", 4, param_names, refuse, estimate, candidates, make_plan};
 
 namespace {
 std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p) {
