@@ -25,7 +25,7 @@ constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.
 // pixel of a line, channels that share the sets of L1, part of each line; with lanes = pixels deep sums, vectors across two
 // lines, both. Zen 3, AVX2.
 constexpr double deep_wide_strips = 1.15, deep_strips = 1.08, strided_image = 1.08, same_sets = 1.6, image_lines = 1.12;
-constexpr double deep_rows = 1.12, torn_lines = 1.15, deep_torn_lines = 1.25;
+constexpr double streamed = 1.06, deep_rows = 1.12, torn_lines = 1.15, deep_torn_lines = 1.25;
 constexpr double late_rate = 24e9;                                         // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
 
@@ -133,7 +133,8 @@ double Shape::sums(double rows, double columns) const {
                                                           : machine.dram_bandwidth;
     const double stream = weights / rate;
     seconds = std::max(seconds, stream) + hidden * std::min(seconds, stream);
-    // X beyond L2 is read from farther away for every block of weights.
+    // X beyond L2 is read from farther away for every block of weights; but wide tiles of a panel, streams, meet all of them in turn.
+    if (config.source == DenseSource::panel && config.lanes_are_pixels && narrow) return streamed * seconds;
     const double x = config.source == DenseSource::strip ? rows / static_cast<double>(g.band_rows) * static_cast<double>(d.icg() * g.channel_stride)
                      : g.flat || config.source == DenseSource::panel
                          ? terms * rows * columns
