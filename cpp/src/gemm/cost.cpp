@@ -119,9 +119,10 @@ double Shape::sums(double rows, double columns) const {
     }
     if (narrow) {
         seconds *= narrowness();
-        if (g.flat) {  // each channel of a tile lies on a page of its own
-            const double pages = static_cast<double>(d.icg()) * std::min(1.0, static_cast<double>(d.in_pixels()) * item / 4096);
-            const double visits = config.lanes_are_pixels ? 0.3 * all * terms : all * terms;  // whose latency is felt
+        if (config.source == DenseSource::image) {  // each channel of a tile lies on a page of its own
+            const double channels = static_cast<double>(d.icg());
+            const double pages = channels * std::min(1.0, static_cast<double>(d.in_pixels()) * item / 4096);
+            const double visits = config.lanes_are_pixels ? 0.3 * all * channels : all * channels;  // whose latency is felt
             seconds += visits * ((pages > first_pages ? first_page_seconds : 0) + (pages > second_pages ? second_page_seconds : 0));
         }
     }
@@ -196,19 +197,24 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
     const double packed = static_cast<double>(g.group_weights * d.g) * s.item;
     const auto share = [&](double tasks) { return ceil_div(tasks, workers) / tasks; };
     double seconds = machine.call_overhead;
+    // All of X passes by for every block of late weights. Lanes of channels don't feel it.
+    const double passes = s.narrow && config.late && config.lanes_are_pixels ? 0.4 * blocks * s.terms * static_cast<double>(d.out_pixels()) * s.item / machine.l2_bandwidth : 0;
     if (image && config.late) {
-        seconds += (static_cast<double>(jobs) * bands.average(bands.sum) + packed / late_rate) * share(groups * blocks);
+        seconds += (static_cast<double>(jobs) * bands.average(bands.sum) + groups * passes + packed / late_rate) * share(groups * blocks);
     } else if (!image && (config.shared || config.late)) {
         const double wanted = std::floor((config.late ? 1 : 4) * workers / blocks);
         const double parts = std::clamp(wanted, 1.0, s.strip ? static_cast<double>(g.band_rows) : 8.0);
         const double tasks = blocks * parts, chunks = ceil_div(static_cast<double>(d.icg()), static_cast<double>(g.lanes));
         // Half of a shared band was written by other cores, and all wait for the slowest at every barrier. On cores without
         // a common cache (22 instead of 79 GB/s from core to core) that made a call 1.9 times as long as one with bands of
-        // its own, on busy ones far longer: sharing has to promise a clear gain.
-        const double together = workers > 1 ? 1.25 : 1;
+        // its own, on busy ones far longer: sharing has to promise a clear gain. But one band that stays in L2 is handed over once.
+        const double x = s.item * (s.strip ? static_cast<double>(g.strip_elements()) : s.terms * static_cast<double>(g.band_rows * g.band_columns));
+        const bool once = jobs == 1 && x <= machine.l2_bytes;
+        const double together = workers == 1 ? 1 : once ? 1.05 : 1.25;
+        if (workers > 1 && once) seconds += x * (1 - 1 / workers) / handover_rate;
         seconds += static_cast<double>(jobs) * (bands.average(bands.load) / std::min(workers, chunks) +
                                                 bands.average(bands.sum) * together * share(tasks) + (workers > 1 ? 2 * barrier_seconds : 0));
-        if (config.late) seconds += static_cast<double>(jobs) / groups * packed / late_rate * share(blocks);
+        if (config.late) seconds += static_cast<double>(jobs) / groups * (packed / late_rate + groups * passes) * share(blocks);
     } else {
         seconds += makespan(d.mb * d.g * g.tasks(), std::max(threads, 1), [&](std::int64_t task) {
             const std::int64_t part = g.task_part(task % g.tasks()), own = g.blocks * (part + 1) / g.split - g.blocks * part / g.split;

@@ -87,9 +87,10 @@ void add_in_place(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor, s
 void add_late(const ConvDesc& d, const Isa& isa, std::vector<Params>& found) {
     const int all = static_cast<int>(std::min<std::int64_t>(d.out_pixels(), 1 << 20));
     for (int tile = 0; tile < 2; ++tile) {
-        if (in_place(d, isa, tile)) found.push_back(Params{{tile, 0, all, 1, 0, 1}});
-        else if (d.mb == 1 && d.d().out == 1 && all * d.icg() * d.taps() * static_cast<std::int64_t>(item_size(d.src)) <= 4 << 20)
-            found.push_back(Params{{tile, 1, all, 1, 0, 1}});
+        const int image = in_place(d, isa, tile);
+        if (image) found.push_back(Params{{tile, 0, all, 1, 0, 1}});
+        if (d.mb == 1 && d.d().out == 1 && all * d.icg() * d.taps() * static_cast<std::int64_t>(item_size(d.src)) <= 4 << 20)
+            found.push_back(Params{{tile, 1, all, 1, image, 1}});
     }
 }
 
