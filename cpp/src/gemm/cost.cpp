@@ -14,7 +14,7 @@ constexpr double tile_seconds = 9e-9;                                      // en
 constexpr double kept_seconds = 0.5e-9, turned_seconds = 1.9e-9;           // keeping a vector of sums, transposing one
 constexpr double vector_seconds = 1.2e-9, straight_vector_seconds = 0.15e-9;  // epilogue and store of a vector
 constexpr double run_seconds = 5e-9, copy_rate = 20e9;                     // copying image rows into strips
-constexpr double wide_copy_rate = 33e9;                                    // straight into panels of wide tiles
+constexpr double wide_tile_rate = 33e9, tile_rate = 16e9;                  // straight into panels of wide and of other tiles
 constexpr double panel_run_seconds = 2e-9, panel_rate = 25e9;              // and strips, which are near, into panels
 constexpr double hidden = 0.15;                                            // of a stream that overlaps with arithmetic is felt
 constexpr double barrier_seconds = 1.5e-6;
@@ -22,10 +22,10 @@ constexpr double task_seconds = 1e-7;
 // Terms of a tile whose pages exceed the first and the second level of address translation, as Zen 3 feels them.
 constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.4e-9, second_page_seconds = 1.6e-9;
 // Narrow tiles, against panels: deep sums over rows of strips, with lanes = pixels and channels; on an image itself, every other
-// pixel of a line, channels that share the sets of L1, part of each line; with lanes = pixels deep sums, vectors across two
-// lines, both. Zen 3, AVX2.
-constexpr double deep_wide_strips = 1.15, deep_strips = 1.08, strided_image = 1.08, same_sets = 1.6, image_lines = 1.12;
-constexpr double streamed = 1.06, deep_rows = 1.12, torn_lines = 1.15, deep_torn_lines = 1.25;
+// pixel of a line, channels that share the sets of L1, part of each line, channels of few lines; with lanes = pixels deep sums,
+// vectors across two lines, both. Zen 3, AVX2.
+constexpr double deep_wide_strips = 1.15, deep_strips = 1.08, strided_image = 1.08, same_sets = 1.6;
+constexpr double far_lines = 1.05, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
 constexpr double late_rate = 24e9;                                         // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
 
@@ -92,7 +92,7 @@ double Shape::narrowness() const {
     if (!g.flat) return strided_image;
     const std::int64_t channel = d.in_pixels() * static_cast<std::int64_t>(item_size(d.src));
     if (channel % 4096 == 0) return same_sets;
-    if (!config.lanes_are_pixels) return image_lines;
+    if (!config.lanes_are_pixels) return channel < 256 ? small_images : far_lines;
     return channel % 64 == 0 ? (deep ? deep_rows : 1) : deep ? deep_torn_lines : torn_lines;
 }
 
@@ -134,12 +134,12 @@ double Shape::sums(double rows, double columns) const {
                                                           : machine.dram_bandwidth;
     const double stream = weights / rate;
     seconds = std::max(seconds, stream) + hidden * std::min(seconds, stream);
-    // X beyond L2 is read from farther away for every block of weights; but wide tiles of a panel, streams, meet all of them in turn.
-    if (config.source == DenseSource::panel && config.lanes_are_pixels && narrow) return streamed * seconds;
+    // X beyond L2 is read from farther away for every block of weights, except by wide tiles of flat rows, which meet all in turn.
     const double x = config.source == DenseSource::strip ? rows / static_cast<double>(g.band_rows) * static_cast<double>(d.icg() * g.channel_stride)
                      : g.flat || config.source == DenseSource::panel
                          ? terms * rows * columns
                          : static_cast<double>(d.icg() * d.w().in * std::min(d.h().stride, d.h().kernel)) * rows;
+    if (narrow && config.lanes_are_pixels && !strip) return (x * item > machine.l2_bytes ? 1.06 : 1.02) * seconds;
     const double near = narrow && strip && g.column_bands > 1 ? 0.2 : 0.5;  // 1-D strips of 90 KB beat those of 260 by a fifth
     return x * item > near * machine.l2_bytes ? (config.lanes_are_pixels ? 1.15 : 1.05) * seconds : seconds;
 }
@@ -148,7 +148,7 @@ double Shape::loading(double rows, double columns) const {
     if (config.source == DenseSource::image) return 0;
     const double channels = static_cast<double>(d.icg());
     const double panel = terms * rows * columns * item;
-    if (!strip && dense_flat(d)) return terms * panel_run_seconds + panel / (config.lanes_are_pixels ? wide_copy_rate : copy_rate);
+    if (!strip && dense_flat(d)) return terms * panel_run_seconds + panel / (config.lanes_are_pixels ? wide_tile_rate : tile_rate);
     const double lines =
         channels * static_cast<double>(g.segments) *
         (g.rows_per_tap ? rows : (rows - 1) * static_cast<double>(d.h().stride) + static_cast<double>(d.h().extent()));
