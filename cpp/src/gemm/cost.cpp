@@ -22,10 +22,10 @@ constexpr double task_seconds = 1e-7;
 // Terms of a tile whose pages exceed the first and the second level of address translation, as Zen 3 feels them.
 constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.4e-9, second_page_seconds = 1.6e-9;
 // Narrow tiles, against panels: deep sums over rows of strips, with lanes = pixels and channels; on an image itself, every other
-// pixel of a line, channels that share the sets of L1, part of each line, channels of few lines; with lanes = pixels deep sums,
-// vectors across two lines, both. Zen 3, AVX2.
+// pixel of a line, channels that share the sets of L1, part of each line, channels of few lines; with lanes = pixels
+// arrays that don't begin with a line, deep sums, vectors across two lines, both. Zen 3, AVX2.
 constexpr double deep_wide_strips = 1.15, deep_strips = 1.08, strided_image = 1.08, same_sets = 1.6;
-constexpr double far_lines = 1.05, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
+constexpr double far_lines = 1.05, whole_lines = 1.03, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
 constexpr double late_rate = 24e9;                                         // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
 
@@ -93,7 +93,7 @@ double Shape::narrowness() const {
     const std::int64_t channel = d.in_pixels() * static_cast<std::int64_t>(item_size(d.src));
     if (channel % 4096 == 0) return same_sets;
     if (!config.lanes_are_pixels) return channel < 256 ? small_images : far_lines;
-    return channel % 64 == 0 ? (deep ? deep_rows : 1) : deep ? deep_torn_lines : torn_lines;
+    return channel % 64 == 0 ? (deep ? deep_rows : whole_lines) : deep ? deep_torn_lines : torn_lines;
 }
 
 double Shape::sums(double rows, double columns) const {

@@ -15,6 +15,10 @@
 namespace npconv {
 namespace {
 
+// Where image and result begin behind a cache line: NumPy's arrays are aligned to 16 bytes, and two of them seldom alike. With
+// both on a line, what reads images in place seems 10 % faster than it is for users.
+constexpr std::size_t src_offset = 16, dst_offset = 48;
+
 constexpr std::size_t pattern_size = 65521;  // prime, so that the pattern never lines up with rows or channels
 
 template <class T> void fill_normal(void* data, std::size_t n, double scale, unsigned seed) {
@@ -155,16 +159,16 @@ Measurement::Measurement(const ConvDesc& given, int threads) : data_(std::make_u
     a.src = dense(nullptr, desc.src, desc.mb, desc.ic, in, desc.src_order != Order::nchw);
     a.dst = dense(nullptr, desc.dst, desc.mb, desc.oc, out, desc.dst_order == Order::nhwc);
     a.wei = dense(nullptr, desc.wei, desc.oc, desc.icg(), kernel, false);
-    d.src = make_buffer(elements(a.src) * d.item());
-    d.dst = make_buffer(elements(a.dst) * d.item());
+    d.src = make_buffer(elements(a.src) * d.item() + src_offset);
+    d.dst = make_buffer(elements(a.dst) * d.item() + dst_offset);
+    a.src.data = d.src.get() + src_offset;
+    a.dst.data = d.dst.get() + dst_offset;
     d.wei = make_buffer(elements(a.wei) * d.item());
     d.vectors = make_buffer(static_cast<std::size_t>(desc.oc) * 2 * d.item());
-    fill(desc.src, d.src.get(), elements(a.src), 1, 1);
+    fill(desc.src, a.src.data, elements(a.src), 1, 1);
     fill(desc.wei, d.wei.get(), elements(a.wei), 1, 2);
     fill(desc.dst, d.vectors.get(), static_cast<std::size_t>(desc.oc) * 2, 1, 3);
-    std::memset(d.dst.get(), 0, elements(a.dst) * d.item());
-    a.src.data = d.src.get();
-    a.dst.data = d.dst.get();
+    std::memset(a.dst.data, 0, elements(a.dst) * d.item());
     a.wei.data = d.wei.get();
     if (desc.epilogue.bias) a.bias = d.vectors.get();
     if (desc.epilogue.scale) a.scale = d.vectors.get() + static_cast<std::size_t>(desc.oc) * d.item();
