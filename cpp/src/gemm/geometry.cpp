@@ -22,6 +22,14 @@ constexpr std::int64_t strip_chunk_bytes = 32 << 10;  // strips that only feed a
 
 }  // namespace
 
+std::int64_t even_rows(std::int64_t oh, std::int64_t rows, std::int64_t threads) {
+    const auto busiest = [&](std::int64_t r) { return ceil_div(ceil_div(oh, r), threads) * r; };
+    std::int64_t best = rows;
+    for (std::int64_t r = rows - 1; r > 0 && r >= rows / 2; --r)
+        if (busiest(r) < busiest(best)) best = r;
+    return best;
+}
+
 bool dense_flat(const ConvDesc& d) {
     if (d.taps() != 1 || !d.unit_stride() || d.src_order != Order::nchw) return false;
     for (const Axis& a : d.axis)

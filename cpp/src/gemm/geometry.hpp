@@ -74,6 +74,9 @@ struct DenseGeometry {
     std::int64_t tap_offset(const ConvDesc&, std::int64_t kd, std::int64_t kh, std::int64_t kw) const;
 };
 
+// The most rows of a band, at most `rows` and at least half of them, that leave the busiest of `threads` workers the fewest.
+std::int64_t even_rows(std::int64_t oh, std::int64_t rows, std::int64_t threads);
+
 bool dense_flat(const ConvDesc&);  // 1x1, unit strides, no padding, nchw: rows don't matter
 
 // Whether lists of terms can name every element of a group of channels that lie so far apart.

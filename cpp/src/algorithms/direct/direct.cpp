@@ -90,7 +90,14 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
                                                                        : std::vector<std::int64_t>{96, 256, 640};
     for (int tile = 0; tile < 2; ++tile)
         for (int shared = 0; shared < (threads > 1 ? 2 : 1); ++shared)
-            for (std::int64_t kilobytes : sizes) found.push_back(band_of(d, tile, shared, kilobytes << 10));
+            for (std::int64_t kilobytes : sizes) {
+                Params p = band_of(d, tile, shared, kilobytes << 10);
+                found.push_back(p);
+                const std::int64_t even = even_rows(d.h().out, p.v[2], threads);
+                if (shared || p.v[3] > 0 || even == p.v[2]) continue;
+                p.v[2] = static_cast<int>(even);
+                found.push_back(p);
+            }
     if (dense_image_possible(d, isa, false) && !dense_flat(d)) add_in_place(d, isa, threads, sizes, found);
     if (d.weights == Weights::fresh && d.mb == 1 && d.d().out == 1)  // one band: each block of weights is packed once
         for (int tile = 0; tile < 2; ++tile)

@@ -104,6 +104,10 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
                                                                      : std::vector<std::int64_t>{192, 640}) {
                 const int band = band_of(d, kilobytes << 10, k.pixels, false), copy = in_place(d, isa, tile);
                 found.push_back(Params{{tile, shared, band, 1, copy, 0}});
+                if (!shared && threads > 1 && band > d.w().out) {
+                    const std::int64_t rows = band / d.w().out, even = even_rows(d.h().out, rows, threads);
+                    if (even < rows) found.push_back(Params{{tile, 0, static_cast<int>(even * d.w().out), 1, copy, 0}});
+                }
                 // Where bands are few each worker makes the same panel, and then needs nothing from the others.
                 const std::int64_t bands = d.mb * d.g * ((d.out_pixels() + band - 1) / band);
                 if (!shared && threads > 1 && bands < 4 * threads && d.ocg() > (threads - 1) * k.block)
