@@ -22,9 +22,9 @@ constexpr double task_seconds = 1e-7;
 // Terms of a tile whose pages exceed the first and the second level of address translation, as Zen 3 feels them.
 constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.4e-9, second_page_seconds = 1.6e-9;
 // Narrow tiles, against panels: deep sums over rows of strips, with lanes = pixels and channels; on an image itself, every other
-// pixel of a line, channels that share the sets of L1, part of each line, channels of few lines; with lanes = pixels
-// arrays that don't begin with a line, deep sums, vectors across two lines, both. Zen 3, AVX2.
-constexpr double deep_wide_strips = 1.15, deep_strips = 1.08, strided_image = 1.08, same_sets = 1.6;
+// pixel of a line, and of every other line, channels that share the sets of L1, part of each line, channels of few lines; with
+// lanes = pixels arrays that don't begin with a line, deep sums, vectors across two lines, both. Zen 3, AVX2.
+constexpr double deep_wide_strips = 1.15, deep_strips = 1.08, strided_image = 1.08, strided_points = 1.4, same_sets = 1.6;
 constexpr double far_lines = 1.05, whole_lines = 1.03, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
 constexpr double late_rate = 24e9;                                         // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
@@ -89,7 +89,7 @@ double Shape::stores(double runs, double tiles, double tile, double outputs) con
 double Shape::narrowness() const {
     const bool deep = terms >= 200;
     if (config.source != DenseSource::image) return !strip || !deep ? 1 : config.lanes_are_pixels ? deep_wide_strips : deep_strips;
-    if (!g.flat) return strided_image;
+    if (!g.flat) return d.taps() == 1 ? strided_points : strided_image;
     const std::int64_t channel = d.in_pixels() * static_cast<std::int64_t>(item_size(d.src));
     if (channel % 4096 == 0) return same_sets;
     if (!config.lanes_are_pixels) return channel < 256 ? small_images : far_lines;
@@ -222,7 +222,8 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
             return bands.load[last] + bands.approach[last] + bands.sum[last] * static_cast<double>(own) / blocks + task_seconds;
         });
     }
-    if (workers > 1) seconds += machine.parallel_overhead;
+    const bool alone = !config.shared && (config.late ? image && d.g * g.blocks == 1 : d.mb * d.g * g.tasks() == 1);
+    if (workers > 1 && !alone) seconds += machine.parallel_overhead;
     if (d.weights == Weights::fresh && !config.late) {
         const double rate = packed > machine.l2_bytes ? 12e9 : config.lanes_are_pixels ? 11e9 : 20e9;
         seconds += packed / (rate * std::min(workers, blocks * groups)) + packed * (1 - 1 / workers) / handover_rate;
