@@ -23,6 +23,8 @@ def element_strides(layout: str, shape: tuple[int, ...]) -> list[int]:
         return [max(c, 1) * run, 1, *(max(c, 1) * d for d in dense)]
     if layout == "plane_gaps":  # rows are dense, the strides between planes and images are free
         return [max(c, 1) * (run + 7) + 13, run + 7, *dense]
+    if layout == "channels_reversed":  # the first channel is the last in memory
+        return [max(c, 1) * run, -run, *dense]
     if layout == "pixel_gaps":  # channels are dense, the stride between pixels is free
         pixel = max(c, 1) + 3
         return [pixel * run + 5, 1, *(pixel * d for d in dense)]
@@ -69,18 +71,19 @@ def fenced(values: np.ndarray, layout: str, dtype: object, *, at_end: bool) -> n
     """A copy of an array in `layout` whose last element ends, or first begins, where a page begins that may not be touched.
 
     A load or store beyond that side of it ends the process (on Linux, where pages can be protected from Python). NaN fills
-    what else there is. Layouts with negative strides have no place here. Arrays that are not (N, C, *spatial): "C".
+    what else there is. Arrays that are not (N, C, *spatial): "C".
     """
     item, page = np.dtype(dtype).itemsize, mmap.PAGESIZE
     strides = [t // values.itemsize for t in np.empty(values.shape, values.dtype).strides] if layout == "C" \
         else element_strides(layout, values.shape)
-    size = (1 + sum((s - 1) * t for s, t in zip(values.shape, strides))) * item
+    reach = [(s - 1) * t for s, t in zip(values.shape, strides)]
+    below, size = -sum(r for r in reach if r < 0), (1 + sum(map(abs, reach))) * item
     pages = -(-size // page)
     memory = mmap.mmap(-1, (pages + 2) * page)
     everything = np.frombuffer(memory, dtype)
     everything[...] = np.nan
     start = ((pages + 1) * page - size if at_end else page) // item
-    array = np.lib.stride_tricks.as_strided(everything[start:], values.shape, [t * item for t in strides])
+    array = np.lib.stride_tricks.as_strided(everything[start + below:], values.shape, [t * item for t in strides])
     array[...] = values
     protect = getattr(ctypes.CDLL(None, use_errno=True), "mprotect", None)
     if protect is not None:

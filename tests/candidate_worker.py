@@ -24,7 +24,7 @@ from matrix_worker import CONV, PLAN, problem, relabel
 import npconv as nc
 from npconv import _npconv
 
-LAYOUTS = {"nchw": ("nchw", False), "plane_gaps": ("plane_gaps", False), "nhwc": ("nhwc", True)}
+LAYOUTS = {order: (order, order == "nhwc") for order in ("nchw", "plane_gaps", "channels_reversed", "nhwc")}
 
 
 def force(descriptor: str, threads: int, algorithm: str, parameters: str) -> None:
