@@ -13,6 +13,7 @@ namespace {
 constexpr double tile_seconds = 9e-9;                                      // entering and leaving a register tile
 constexpr double kept_seconds = 0.5e-9, turned_seconds = 1.9e-9;           // keeping a vector of sums, transposing one
 constexpr double vector_seconds = 1.2e-9, straight_vector_seconds = 0.15e-9;  // epilogue and store of a vector
+constexpr double curved_seconds = 9e-9;                                    // activations that aren't lines, in narrow tiles
 constexpr double run_seconds = 5e-9, copy_rate = 20e9;                     // copying image rows into strips
 constexpr double wide_tile_rate = 33e9, tile_rate = 16e9;                  // straight into panels of wide and of other tiles
 constexpr double panel_run_seconds = 2e-9, panel_rate = 25e9;              // and strips, which are near, into panels
@@ -60,7 +61,8 @@ struct Shape {
     Shape(const ConvDesc& desc, const Isa& isa, const DenseConfig& c, const Machine& m)
         : d(desc), config(c), k(dense_blocks(desc, isa, c.lanes_are_pixels)), g(desc, c, isa, k.block, k.rest, k.pixels), machine(m),
           item(static_cast<double>(item_size(d.src))), terms(static_cast<double>(g.terms)), oc(static_cast<double>(desc.ocg())),
-          kept(c.source == DenseSource::image ? inside(d.d()) * inside(d.h()) * inside(d.w()) : 1), strip(c.source != DenseSource::panel && !g.flat),
+          kept(c.source == DenseSource::image ? inside(d.d()) * inside(d.h()) * inside(d.w()) : 1),
+          strip(c.source != DenseSource::panel && !g.flat),
           straight(c.lanes_are_pixels && desc.dst_order == Order::nchw && desc.epilogue.residual == Residual::none),
           narrow(isa.registers <= 16) {}
 
@@ -82,7 +84,13 @@ double Shape::stores(double runs, double tiles, double tile, double outputs) con
     // What a tile leaves idle while it is stored: nothing overlaps with a sum that is over at once.
     const double entered = runs * tiles * static_cast<double>(g.blocks) * blocks * (tile_seconds + (tile < 2 ? 3e-9 : 0));
     const double kept_vectors = config.lanes_are_pixels ? vectors * 2 * (blocks - 1) : vectors * (2 * blocks - 1);
-    return entered + kept_vectors * kept_seconds + vectors * (turned * turned_seconds + (straight ? straight_vector_seconds : vector_seconds));
+    // Three vectors of a row are too few to hide how long each takes from load to store.
+    const Activation a = d.epilogue.activation;
+    const bool curved = a == Activation::silu || a == Activation::sigmoid || a == Activation::tanh || a == Activation::gelu ||
+                        a == Activation::gelu_tanh;
+    const double finished = straight ? straight_vector_seconds : vector_seconds;
+    return entered + kept_vectors * kept_seconds +
+           vectors * (turned * turned_seconds + finished + (curved && narrow && config.lanes_are_pixels ? curved_seconds : 0));
 }
 
 // What narrow tiles lose to the way X lies in memory.
@@ -197,8 +205,9 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
     const double packed = static_cast<double>(g.group_weights * d.g) * s.item;
     const auto share = [&](double tasks) { return ceil_div(tasks, workers) / tasks; };
     double seconds = machine.call_overhead;
-    // All of X passes by for every block of late weights. Lanes of channels don't feel it.
-    const double passes = s.narrow && config.late && config.lanes_are_pixels ? 0.4 * blocks * s.terms * static_cast<double>(d.out_pixels()) * s.item / machine.l2_bandwidth : 0;
+    // All of X passes by for every block of late weights, which lanes = pixels feel where tiles are narrow.
+    const double x_bytes = s.terms * static_cast<double>(d.out_pixels()) * s.item;
+    const double passes = s.narrow && config.lanes_are_pixels ? 0.4 * blocks * x_bytes / machine.l2_bandwidth : 0;
     if (image && config.late) {
         seconds += (static_cast<double>(jobs) * bands.average(bands.sum) + groups * passes + packed / late_rate) * share(groups * blocks);
     } else if (!image && (config.shared || config.late)) {
