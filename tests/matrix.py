@@ -47,7 +47,9 @@ _SHAPES = (
     Shape("k1", (2, 16, 7, 9), (24, 16, 1, 1)),
     Shape("k1_square", (1, 64, 14, 14), (64, 64, 1, 1)),
     Shape("k1_stride2", (1, 20, 9, 11), (12, 20, 1, 1), stride=2),
+    Shape("k1_stride21", (1, 24, 12, 10), (18, 24, 1, 1), stride=(2, 1)),
     Shape("k1_padded", (1, 5, 4, 6), (7, 5, 1, 1), padding=1),
+    Shape("k1_row_padded", (1, 24, 31), (18, 24, 1), padding=2),
     Shape("k1_long_sum", (1, 300, 5, 5), (8, 300, 1, 1)),
     # 3x3, stride 1
     Shape("k3", (1, 8, 12, 12), (16, 8, 3, 3), padding=1),

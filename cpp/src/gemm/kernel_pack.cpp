@@ -95,7 +95,7 @@ template <class T> bool weights(const DenseWeights<T>& w, std::int64_t first, st
     return any_nonfinite(check);
 }
 
-// Where the pixels of a term, rows[0] first, come from and go to: pieces that lie in one run and in one tile.
+// Where the pixels of a term come from and go to: pieces that lie in one run and in one tile, in the order of the pixels.
 template <class T> NPCONV_INLINE std::int64_t cut_pieces(const DenseExpansion<T>& e) {
     const std::int64_t n = e.rows * e.width, granules = tiles_of(n, e.granule), tiles = tiles_of(granules, e.pixels / e.granule);
     std::int64_t count = 0, pixel = 0;
