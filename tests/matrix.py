@@ -50,6 +50,7 @@ _SHAPES = (
     Shape("k1_stride21", (1, 24, 12, 10), (18, 24, 1, 1), stride=(2, 1)),
     Shape("k1_padded", (1, 5, 4, 6), (7, 5, 1, 1), padding=1),
     Shape("k1_row_padded", (1, 24, 31), (18, 24, 1), padding=2),
+    Shape("k1_rows_padded", (1, 24, 6, 5), (18, 24, 1, 1), padding=(2, 0)),
     Shape("k1_long_sum", (1, 300, 5, 5), (8, 300, 1, 1)),
     # 3x3, stride 1
     Shape("k3", (1, 8, 12, 12), (16, 8, 3, 3), padding=1),
@@ -130,6 +131,7 @@ _SHAPES = (
     Shape("volume_133", (1, 6, 4, 9, 10), (8, 6, 1, 3, 3), padding=(0, 1, 1)),
     Shape("volume_311_stride2", (1, 7, 9, 5, 6), (6, 7, 3, 1, 1), padding=(1, 0, 0), stride=(2, 1, 1)),
     Shape("volume_k1", (2, 12, 3, 4, 5), (10, 12, 1, 1, 1)),
+    Shape("volume_k1_padded", (1, 12, 3, 4, 5), (10, 12, 1, 1, 1), padding=(1, 0, 0)),
     Shape("volume_dw", (1, 10, 5, 6, 7), (10, 1, 3, 3, 3), padding=1, groups=10),
     Shape("volume_reflect", (1, 4, 5, 6, 6), (5, 4, 3, 3, 3), padding=1, padding_mode="reflect", dilation=(1, 2, 1)),
 )
