@@ -70,6 +70,11 @@ _SHAPES = (
     Shape("k3_groups3", (1, 15, 8, 9), (21, 5, 3, 3), padding="same", groups=3),
     # strides, dilation, other kernels
     Shape("k3_stride2", (2, 16, 15, 15), (32, 16, 3, 3), stride=2, padding=1),
+    Shape("k3_stride2_short", (3, 21, 12, 19), (37, 21, 3, 3), stride=2),
+    Shape("k3_stride2_cropped", (1, 11, 15, 18), (9, 11, 3, 3), stride=2, padding=((1, -1), (-2, 1))),
+    Shape("k3_stride2_groups", (1, 24, 17, 26), (20, 12, 3, 3), stride=2, padding=1, padding_mode="reflect", groups=2),
+    Shape("k3_stride2_blocks", (1, 9, 66, 58), (12, 9, 3, 3), stride=2, padding=1),
+    Shape("k3_stride2_long_sum", (1, 136, 6, 7), (9, 136, 3, 3), stride=2, padding=1),
     Shape("k3_stride21", (1, 6, 14, 13), (9, 6, 3, 3), stride=(2, 1), padding=(0, 1)),
     Shape("k3_stride3_unreached", (1, 7, 13, 12), (5, 7, 3, 3), stride=(3, 4)),
     Shape("k3_dilation2", (1, 8, 13, 14), (8, 8, 3, 3), padding=2, dilation=2),
@@ -128,6 +133,8 @@ _SHAPES = (
     Shape("line_dw_circular", (2, 14, 40), (14, 1, 7), padding=3, padding_mode="circular", groups=14),
     # 3-D
     Shape("volume", (1, 3, 6, 9, 8), (8, 3, 3, 3, 3), padding=1),
+    Shape("volume_stride2", (2, 5, 7, 11, 13), (9, 5, 3, 3, 3), padding=1, stride=2),
+    Shape("volume_stride122", (1, 18, 4, 9, 12), (7, 18, 2, 3, 3), padding="same", stride=(1, 2, 2)),
     Shape("volume_133", (1, 6, 4, 9, 10), (8, 6, 1, 3, 3), padding=(0, 1, 1)),
     Shape("volume_311_stride2", (1, 7, 9, 5, 6), (6, 7, 3, 1, 1), padding=(1, 0, 0), stride=(2, 1, 1)),
     Shape("volume_k1", (2, 12, 3, 4, 5), (10, 12, 1, 1, 1)),
@@ -191,8 +198,8 @@ def last_two(value: Any, nd: int) -> tuple[int, ...]:
 
 
 def _winograd(shape: Shape) -> bool:
-    """3x3 over height and width, dense; a depth of any kind comes on top."""
-    return (shape.nd > 1 and shape.w[-2:] == (3, 3) and last_two(shape.stride, shape.nd) == (1, 1)
+    """3x3 over height and width, dense, stride 1 or 2; a depth of any kind comes on top."""
+    return (shape.nd > 1 and shape.w[-2:] == (3, 3) and last_two(shape.stride, shape.nd) in ((1, 1), (2, 2))
             and last_two(shape.dilation, shape.nd) == (1, 1) and not empty(shape))
 
 

@@ -194,8 +194,8 @@ def test_the_lower_limit_is_below_the_upper():
 
 @pytest.mark.parametrize("algorithm", ["winograd", "fft", "depthwise"])
 def test_a_forced_algorithm_says_why_it_cannot(algorithm):
-    """None of them takes a strided 3x3 over mixed channels; no other algorithm may step in silently."""
-    arguments = {"stride": 2, "padding": 1}
+    """None of them takes a dilated 3x3 over mixed channels; no other algorithm may step in silently."""
+    arguments = {"dilation": 2, "padding": 2}
     row = next(r for r in nc.explain(X, W, **arguments) if r["algorithm"] == algorithm)
     assert row["refusal"]
     conv2d(X, W, "algorithm", algorithm, row["refusal"], algorithm=algorithm, **arguments)

@@ -259,7 +259,7 @@ def explain(
     Examples
     --------
     >>> import npconv as nc
-    >>> rows = nc.explain("fwd_f32_mb1_ic8ih28_oc8kh3_sh2_pt1")
+    >>> rows = nc.explain("fwd_f32_mb1_ic8ih28_oc8kh5_pt2")
     >>> next(row["refusal"] is None for row in rows if row["algorithm"] == "winograd")
     False
     >>> sum(row["picked"] for row in rows)

@@ -95,7 +95,7 @@ template <class T> void clear(T* m, std::int64_t pitch, int kv, std::int64_t beg
 // The groups of tiles of one block of channels. The next block of U, which follows in memory, comes into L2 meanwhile, its
 // lines spread over all groups: where U streams from L3 or memory for one or two groups, a core can't wait for it at the
 // first and idle its buses at the second.
-template <class T> NPCONV_INLINE void groups(Work<T>& work, int kv, const PointTiles& tiles) {
+template <class T> NPCONV_INLINE void groups(Work<T>& work, int kv, const Point& tiles) {
     constexpr int L = lanes<T>;
     const std::int64_t count = tiles.end - tiles.begin, n = (count + micro - 1) / micro;
     const T* const v = work.v;
@@ -123,20 +123,20 @@ void run(const PointsGemm<T>& g, std::int64_t point_begin, std::int64_t point_en
     work.pitch = g.tiles * L;
     for (std::int64_t p = point_begin; p < point_end; ++p)
         for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
-            const PointTiles& tiles = g.computed[p];
+            const Point& point = g.points[p];
             const std::int64_t vector = panel * points_panel;
             const int kv = g.oc_vectors - vector < points_panel ? 1 : points_panel;
-            const T* u = g.u + p * g.u_point + vector * L * g.ic;
+            const T* u = g.u + point.u + vector * L * point.ic;
             T* m = g.m + p * g.m_point + vector * work.pitch;
-            clear(m, work.pitch, kv, 0, tiles.begin);
-            clear(m, work.pitch, kv, tiles.end, g.tiles);
-            for (std::int64_t c = 0; c < g.ic; c += block) {
-                work.ic = g.ic - c < block ? g.ic - c : block;
-                work.v = g.v + p * g.v_point + c / L * work.pitch;
+            clear(m, work.pitch, kv, 0, point.begin);
+            clear(m, work.pitch, kv, point.end, g.tiles);
+            for (std::int64_t c = 0; c < point.ic; c += block) {
+                work.ic = point.ic - c < block ? point.ic - c : block;
+                work.v = g.v + point.v + c / L * work.pitch;
                 work.u = u + c * kv * L;
                 work.m = m;
                 work.accumulate = c > 0;
-                groups(work, kv, tiles);
+                groups(work, kv, point);
             }
         }
 }

@@ -1,5 +1,7 @@
 #include "gemm/points.hpp"
 
+#include <utility>
+
 namespace npconv {
 
 const PointsKernels& points_kernels(const Isa& isa) {
@@ -10,18 +12,20 @@ const PointsKernels& points_kernels(const Isa& isa) {
     return *table[isa.level];
 }
 
-PointsLayout::PointsLayout(const Isa& isa, DType type, std::int64_t points_, std::int64_t ic_, std::int64_t oc)
+PointsLayout::PointsLayout(const Isa& isa, DType type, std::vector<std::int64_t> units_, std::int64_t ic_, std::int64_t oc)
     : lanes(isa.vector_bytes / static_cast<std::int64_t>(item_size(type))),
-      points(points_),
       ic(ic_),
       oc_vectors((oc + lanes - 1) / lanes),
       panels((oc_vectors + points_panel - 1) / points_panel),
       pad(64 / static_cast<std::int64_t>(item_size(type))),
-      u_point(oc_vectors * lanes * ic + pad) {}
+      units(std::move(units_)),
+      before{0} {
+    for (const std::int64_t n : units) before.push_back(before.back() + n);
+}
 
-std::int64_t PointsLayout::u_offset(std::int64_t vector, std::int64_t channel) const {
+std::int64_t PointsLayout::u_offset(std::int64_t point, std::int64_t vector, std::int64_t channel) const {
     const std::int64_t panel = vector / points_panel * points_panel;
-    return panel * lanes * ic + channel * u_step(vector) + (vector - panel) * lanes;
+    return u_begin(point) + panel * lanes * inner(point) + channel * u_step(vector) + (vector - panel) * lanes;
 }
 
 std::int64_t PointsLayout::u_step(std::int64_t vector) const {

@@ -8,8 +8,8 @@
 // 6 x 2 with 16, every remainder included.
 //
 // What the points are is the caller's business: a Winograd tile's (m+2)^2 products, the classes of a polyphase or
-// Toeplitz scheme, three real products per complex frequency. All points of a call have the same inner dimension;
-// schemes whose points differ in it (stride-2 polyphase: 4C, 2C and C) make one call per kind of point.
+// Toeplitz scheme, three real products per complex frequency. Each has its own inner dimension (stride-2 polyphase: 4C,
+// 2C and C) and its own places in V and U.
 //
 // Tiles at the end of an axis may do without some points (an output less needs a product less): a point takes a range of
 // the tiles, and M is zero for the others.
@@ -26,19 +26,20 @@ namespace npconv {
 
 constexpr int points_panel = 2;
 
-struct PointTiles {
-    std::int64_t begin, end;
+struct Point {
+    std::int64_t begin, end;  // its tiles
+    std::int64_t v, u;        // its first elements in V and U
+    std::int64_t ic;          // inner dimension; lanes of V behind it are not read
 };
 
 template <class T> struct PointsGemm {
     const T* v;
     const T* u;
     T* m;
-    std::int64_t v_point, u_point, m_point;  // elements from one point to the next
-    std::int64_t ic;                         // inner dimension; lanes of V behind it are not read
+    std::int64_t m_point;  // elements from one point to the next
     std::int64_t oc_vectors;
-    std::int64_t tiles;         // the tile pitch inside v and m
-    const PointTiles* computed;  // of each point
+    std::int64_t tiles;  // the tile pitch inside v and m
+    const Point* points;
 };
 
 template <class T> using PointsRun = void (*)(const PointsGemm<T>&, std::int64_t point_begin, std::int64_t point_end,

@@ -8,26 +8,32 @@
 namespace npconv::NPCONV_THIS_ISA {
 namespace {
 
-// 9 taps of L output channels -> (m+2)^2 points.
-template <class T, int M>
-NPCONV_INLINE void filter_tile(const Vec<T> (&g)[9], T* u, std::int64_t u_point) {
-    constexpr int A = M + 2;
+// How far value (i, j) of a tile is from the first; without phases values are points, which are evenly apart.
+template <class Transform> NPCONV_INLINE std::int64_t place(const std::int64_t* where, int i, int j) {
+    const int value = i * Transform::values + j;
+    return Transform::values == Transform::points ? value * where[1] : where[value];
+}
+
+// 9 taps of L output channels -> the values of a tile.
+template <class T, class Transform>
+NPCONV_INLINE void filter_tile(const Vec<T> (&g)[9], T* u, const std::int64_t* where) {
+    constexpr int A = Transform::values;
     Vec<T> t[3][A];
     NPCONV_UNROLL for (int j = 0; j < 3; ++j) {
         const Vec<T> column[3] = {g[j], g[3 + j], g[6 + j]};
-        Points<M>::template filter<T>(column, t[j]);
+        Transform::template filter<T>(column, t[j]);
     }
     NPCONV_UNROLL for (int i = 0; i < A; ++i) {
         const Vec<T> row[3] = {t[0][i], t[1][i], t[2][i]};
         Vec<T> o[A];
-        Points<M>::template filter<T>(row, o);
-        NPCONV_UNROLL for (int j = 0; j < A; ++j) store(u + (i * A + j) * u_point, o[j]);
+        Transform::template filter<T>(row, o);
+        NPCONV_UNROLL for (int j = 0; j < A; ++j) store(u + place<Transform>(where, i, j), o[j]);
     }
 }
 
-template <class T, int M>
+template <class T, class Transform>
 void filter(const T* taps, std::int64_t oc_stride, std::int64_t ic_stride, const std::int64_t* offset,
-            std::int64_t count, std::int64_t channels, T* u, std::int64_t u_point, std::int64_t u_step) {
+            std::int64_t count, std::int64_t channels, T* u, const std::int64_t* where, std::int64_t u_step) {
     constexpr int L = lanes<T>;
     bool dense = channels == L && ic_stride == 9;
     for (int t = 0; t < 9; ++t) dense = dense && offset[t] == t;
@@ -51,7 +57,7 @@ void filter(const T* taps, std::int64_t oc_stride, std::int64_t ic_stride, const
         for (std::int64_t i = 0; i < n; ++i, u += u_step) {
             Vec<T> g[9];
             NPCONV_UNROLL for (int t = 0; t < 9; ++t) g[t] = load(buffer + (i * 9 + t) * L);
-            filter_tile<T, M>(g, u, u_point);
+            filter_tile<T, Transform>(g, u, where);
         }
     }
 }
@@ -98,14 +104,36 @@ template <class T, int M, int Part> struct InputPart {
 };
 
 template <class T, int M>
-void input(const T* slab, std::int64_t pitch, std::int64_t tiles, T* v, std::int64_t v_point) {
-    InputPart<T, M, 0>::run(slab, pitch, tiles, v, v_point);
-    if constexpr (Points<M>::parts == 2) InputPart<T, M, 1>::run(slab, pitch, tiles, v, v_point);
+void input(const T* slab, std::int64_t pitch, std::int64_t tiles, T* v, const std::int64_t* where) {
+    InputPart<T, M, 0>::run(slab, pitch, tiles, v, where[1]);
+    if constexpr (Points<M>::parts == 2) InputPart<T, M, 1>::run(slab, pitch, tiles, v, where[1]);
 }
 
+// Neighbouring tiles share one column only: each is transformed by itself, through a square in L1.
 template <class T, int M>
+void input_polyphase(const T* slab, std::int64_t pitch, std::int64_t tiles, T* v, const std::int64_t* where) {
+    using Transform = PolyphasePoints<M>;
+    constexpr int A = Transform::values, L = lanes<T>;
+    alignas(64) T square[A * A * L];  // [value row][column]
+    for (; tiles > 0; --tiles, slab += 2 * M * L, v += L) {
+        for (int j = 0; j < A; ++j) {
+            Vec<T> d[A], o[A];
+            NPCONV_UNROLL for (int i = 0; i < A; ++i) d[i] = load(slab + i * pitch + j * L);
+            Transform::template input<T>(d, o);
+            NPCONV_UNROLL for (int i = 0; i < A; ++i) store(square + (i * A + j) * L, o[i]);
+        }
+        for (int i = 0; i < A; ++i) {
+            Vec<T> d[A], o[A];
+            NPCONV_UNROLL for (int j = 0; j < A; ++j) d[j] = load(square + (i * A + j) * L);
+            Transform::template input<T>(d, o);
+            NPCONV_UNROLL for (int j = 0; j < A; ++j) store(v + where[i * A + j], o[j]);
+        }
+    }
+}
+
+template <class T, class Transform>
 bool output(const T* m, std::int64_t m_point, std::int64_t tiles, T* slab, std::int64_t pitch, std::uint8_t* nonfinite) {
-    constexpr int A = M + 2, L = lanes<T>;
+    constexpr int A = Transform::points, M = Transform::m, L = lanes<T>;
     bool any = false;
     m += tiles * L;
     slab += tiles * M * L;
@@ -117,14 +145,14 @@ bool output(const T* m, std::int64_t m_point, std::int64_t tiles, T* slab, std::
         NPCONV_UNROLL for (int j = 0; j < A; ++j) {
             Vec<T> d[A], y[M];
             NPCONV_UNROLL for (int i = 0; i < A; ++i) d[i] = load(m + (i * A + j) * m_point);
-            Points<M>::template output<T>(d, y);
+            Transform::template output<T>(d, y);
             NPCONV_UNROLL for (int i = 0; i < M; ++i) t[i][j] = y[i];
         }
         const Vec<T> zero = set1(T(0));
         Vec<T> check = zero;  // 0 * y is zero for finite y, NaN otherwise
         NPCONV_UNROLL for (int i = 0; i < M; ++i) {
             Vec<T> y[M];
-            Points<M>::template output<T>(t[i], y);
+            Transform::template output<T>(t[i], y);
             NPCONV_UNROLL for (int j = 0; j < M; ++j) {
                 store(slab + i * pitch + j * L, y[j]);
                 check = fma(zero, y[j], check);
@@ -248,10 +276,13 @@ template <class T> void lanes_store(const WinogradStore<T>& s) {
 
 }  // namespace
 
-extern const WinogradKernels winograd_kernels = {
-    {{filter<float, 2>, filter<float, 4>}, {input<float, 2>, input<float, 4>}, {output<float, 2>, output<float, 4>},
-     planar<float>, lanes_store<float>},
-    {{filter<double, 2>, filter<double, 4>}, {input<double, 2>, input<double, 4>}, {output<double, 2>, output<double, 4>},
-     planar<double>, lanes_store<double>}};
+#define NPCONV_TRANSFORMS(T, f) f<T, Points<2>>, f<T, Points<4>>, f<T, PolyphasePoints<2>>, f<T, PolyphasePoints<4>>
+#define NPCONV_KERNELS(T)                                                                                              \
+    {                                                                                                                  \
+        {NPCONV_TRANSFORMS(T, filter)}, {input<T, 2>, input<T, 4>, input_polyphase<T, 2>, input_polyphase<T, 4>},      \
+            {NPCONV_TRANSFORMS(T, output)}, planar<T>, lanes_store<T>                                                  \
+    }
+
+extern const WinogradKernels winograd_kernels = {NPCONV_KERNELS(float), NPCONV_KERNELS(double)};
 
 }  // namespace npconv::NPCONV_THIS_ISA

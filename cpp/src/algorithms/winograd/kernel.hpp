@@ -1,4 +1,4 @@
-// Transforms of F(m x m, 3 x 3) for m = 2 and 4, lanes = channels, and the stores of finished rows.
+// Transforms of F(m x m, 3 x 3) for m = 2 and 4 and strides 1 and 2, lanes = channels, and the stores of finished rows.
 #pragma once
 
 #include <cstddef>
@@ -22,18 +22,19 @@ template <class T> struct WinogradStore {
 };
 
 template <class T> struct WinogradKernelsOf {
-    // Each pair: m = 2, m = 4.
+    // Each: m = 2, m = 4; m = 2, m = 4 with stride 2. `where`: how far from the first each value of a tile lies in u or
+    // v (points.hpp); with stride 1 they are where[1] apart.
     // U = G g G^T of `count` input channels for L output channels: tap t of input channel i for channel o of the vector
-    // is taps[o * oc_stride + i * ic_stride + offset[t]] (t = row * 3 + column); points are u_point apart, input
-    // channels u_step. Lanes >= channels become zero.
-    void (*filter[2])(const T* taps, std::int64_t oc_stride, std::int64_t ic_stride, const std::int64_t* offset,
-                      std::int64_t count, std::int64_t channels, T* u, std::int64_t u_point, std::int64_t u_step);
+    // is taps[o * oc_stride + i * ic_stride + offset[t]] (t = row * 3 + column); input channels are u_step apart. Lanes
+    // >= channels become zero.
+    void (*filter[4])(const T* taps, std::int64_t oc_stride, std::int64_t ic_stride, const std::int64_t* offset,
+                      std::int64_t count, std::int64_t channels, T* u, const std::int64_t* where, std::int64_t u_step);
     // V = B^T d B of a row of `tiles` tiles; slab rows are `pitch` elements apart, pixels L.
-    void (*input[2])(const T* slab, std::int64_t pitch, std::int64_t tiles, T* v, std::int64_t v_point);
+    void (*input[4])(const T* slab, std::int64_t pitch, std::int64_t tiles, T* v, const std::int64_t* where);
     // A^T M A of a row of tiles to the m rows of a slab, from the last tile to the first, so that the pitch may be less
     // than the tiles' width: columns that don't exist are overwritten by the next row. nonfinite[i] says whether tile i
     // has a non-finite accumulator; returns whether any has.
-    bool (*output[2])(const T* m, std::int64_t m_point, std::int64_t tiles, T* slab, std::int64_t pitch,
+    bool (*output[4])(const T* m, std::int64_t m_point, std::int64_t tiles, T* slab, std::int64_t pitch,
                       std::uint8_t* nonfinite);
     // Epilogue and store; `planar` for nchw (reads whole vectors behind the last column), `lanes` for nhwc.
     void (*planar)(const WinogradStore<T>&);

@@ -22,9 +22,9 @@ inline const WinogradKernels& winograd_kernels(const Isa& isa) {
 // Source indices of the rows or columns that `tiles` tiles read. Positions behind the last output's window repeat the
 // last one, so that what lies there (cropped data, say) can't add to the rounding errors of outputs that exist.
 inline AxisMap tile_map(const Axis& axis, std::int64_t tiles, int m) {
-    const std::int64_t used = axis.out + 2;
+    const std::int64_t used = (axis.out - 1) * axis.stride + 3;
     AxisMap map = axis_map(axis, -axis.pad_begin, used);
-    map.index.resize(static_cast<std::size_t>(std::max(used, tiles * m + 2)), map.index.back());
+    map.index.resize(static_cast<std::size_t>(std::max(used, tiles * m * axis.stride + 3 - axis.stride)), map.index.back());
     return map;
 }
 

@@ -27,16 +27,19 @@ public:
           split_(WinogradParams(p).split),
           grid_(d, WinogradParams(p)),
           lanes_(i.vector_bytes / static_cast<std::int64_t>(sizeof(T))),
-          layout_(i, d.src, grid_.points, winograd_inner(d, lanes_), d.ocg()),
+          layout_(i, d.src, grid_.units(), winograd_inner(d, lanes_), d.ocg()),
           channel_vectors_((d.icg() + lanes_ - 1) / lanes_),
           rows_(tile_map(d.h(), grid_.tile_rows, grid_.m)),
           columns_(tile_map(d.w(), grid_.tile_cols, grid_.m)),
           kernels_(winograd_kernels(i).of<T>()),
           strip_(strip_kernels(i).of<T>()),
-          gemm_(points_kernels(i).of<T>()) {}
+          gemm_(points_kernels(i).of<T>()) {
+        for (int value = 0; value < grid_.values * grid_.values; ++value)
+            values_.push_back(grid_.value(value / grid_.values, value % grid_.values));
+    }
 
     std::size_t packed_bytes() const override {
-        return static_cast<std::size_t>(desc.g * layout_.u_size()) * sizeof(T);
+        return static_cast<std::size_t>(desc.g * u_size()) * sizeof(T);
     }
     void pack(const Tensor& wei, void* packed, int threads) const noexcept override;
     std::size_t workspace_bytes(std::int64_t mb, int threads) const override {
@@ -86,10 +89,11 @@ private:
         }
         std::int64_t full_begin() const { return short_row ? images * full_cols() : 0; }
         std::int64_t full_end() const { return full_begin() + images * full_rows() * full_cols(); }
-        PointTiles needed(bool infinite_row, bool infinite_col) const {
+        Point needed(bool infinite_row, bool infinite_col) const {
             return {infinite_row ? full_begin() : 0, infinite_col  ? full_end()
                                                      : infinite_row ? full_end() + (short_col ? images * full_rows() : 0)
-                                                                    : tiles()};
+                                                                    : tiles(),
+                    0, 0, 0};
         }
     };
 
@@ -99,6 +103,7 @@ private:
         return static_cast<int>(std::clamp<std::int64_t>(threads, 1, std::max<std::int64_t>(tasks, 1)));
     }
     std::int64_t input_vectors() const { return desc.d().kernel * channel_vectors_; }
+    std::int64_t u_size() const { return layout_.u_begin(layout_.points()); }  // of one group
     Block block(std::int64_t index, std::int64_t mb) const;
     void transform_input(const ConvArgs&, const Block&, std::int64_t image, std::int64_t vector, T* v,
                          const Scratch&) const noexcept;
@@ -120,23 +125,24 @@ private:
     const WinogradKernelsOf<T>& kernels_;
     const StripKernelsOf<T>& strip_;
     const PointsRun<T> gemm_;
+    std::vector<WinogradGrid::Value> values_;
 };
 
 template <class T>
 std::int64_t WinogradPlan<T>::Workspace::lay_out(const WinogradPlan& plan, void* memory, std::int64_t mb, int threads) {
     const WinogradGrid& grid = plan.grid_;
     const std::int64_t L = plan.lanes_, tiles = grid.block_tiles(mb), m = grid.m;
-    const std::int64_t in_slab = (grid.block_rows * m + 2) * (grid.block_cols * m + 2) * L;
+    const std::int64_t in_slab = grid.window(grid.block_rows) * grid.window(grid.block_cols) * L;
     const std::int64_t out_slab = (m * grid.block_cols * m + L) * L;  // stores read whole squares to the right
     const int workers = plan.workers(mb, threads);
     Pieces pieces(memory);
-    domain.v = pieces.take<T>(grid.points * plan.layout_.v_point(tiles));
-    domain.m = pieces.take<T>(grid.points * plan.layout_.m_point(tiles));
+    domain.v = pieces.take<T>(plan.layout_.v_begin(plan.layout_.points(), tiles));
+    domain.m = pieces.take<T>(plan.layout_.points() * plan.layout_.m_point(tiles));
     domain_bytes = pieces.used();
     pieces.take<char>(plan.shares_blocks(mb, threads) ? 0 : (workers - 1) * domain_bytes);
     const std::int64_t begin = pieces.used();
     scratch.slab = pieces.take<T>(std::max(in_slab, out_slab));
-    scratch.row_offset = pieces.take<std::int64_t>(grid.block_rows * m + 2);
+    scratch.row_offset = pieces.take<std::int64_t>(grid.window(grid.block_rows));
     scratch.nonfinite = pieces.take<std::uint8_t>(grid.block_cols);
     scratch_bytes = pieces.used() - begin;
     pieces.take<char>((workers - 1) * scratch_bytes);
@@ -146,21 +152,24 @@ std::int64_t WinogradPlan<T>::Workspace::lay_out(const WinogradPlan& plan, void*
 template <class T> void WinogradPlan<T>::pack(const Tensor& wei, void* packed, int threads) const noexcept {
     std::int64_t offset[9];
     for (int t = 0; t < 9; ++t) offset[t] = t / 3 * wei.stride[3] + t % 3 * wei.stride[4];
-    const auto kernel = kernels_.filter[grid_.m == 4];
+    const auto kernel = kernels_.filter[grid_.transform()];
     const std::int64_t pieces = (desc.icg() + filter_channels - 1) / filter_channels, kd = desc.d().kernel;
-    const std::int64_t padded = kd == 1 ? desc.icg() : channel_vectors_ * lanes_;
+    const std::int64_t padded = layout_.ic / kd;
     auto task = [&](std::int64_t i, int) {
         const std::int64_t piece = i % pieces, depth = i / pieces % kd, vector = i / (pieces * kd) % layout_.oc_vectors;
         const std::int64_t group = i / (pieces * kd * layout_.oc_vectors), ic = piece * filter_channels;
         const std::int64_t step = layout_.u_step(vector), count = std::min(filter_channels, desc.icg() - ic);
         const std::int64_t oc = group * desc.ocg() + vector * lanes_, channels = std::min(lanes_, desc.ocg() - vector * lanes_);
-        T* u = static_cast<T*>(packed) + group * layout_.u_size() + layout_.u_offset(vector, depth * padded + ic);
+        std::int64_t where[winograd_most_values];
+        const std::int64_t first = layout_.u_offset(0, vector, 0);
+        for (std::size_t v = 0; v < values_.size(); ++v)
+            where[v] = layout_.u_offset(values_[v].point, vector, values_[v].unit * layout_.ic) - first;
+        T* u = static_cast<T*>(packed) + group * u_size() + first + (depth * padded + ic) * step;
         kernel(wei.at<T>(oc, ic) + depth * wei.stride[2], wei.stride[0], wei.stride[1], offset, count, channels, u,
-               layout_.u_point, step);
+               where, step);
         if (ic + count < desc.icg()) return;
-        for (std::int64_t p = 0; p < grid_.points; ++p)  // channels that only fill up a vector
-            for (std::int64_t c = count; c < padded - ic; ++c)
-                std::fill_n(u + p * layout_.u_point + c * step, lanes_, T(0));
+        for (std::size_t v = 0; v < values_.size(); ++v)  // channels that only fill up a vector
+            for (std::int64_t c = count; c < padded - ic; ++c) std::fill_n(u + where[v] + c * step, lanes_, T(0));
     };
     parallel_for(desc.g * layout_.oc_vectors * kd * pieces, threads, task);
 }
@@ -189,7 +198,7 @@ void WinogradPlan<T>::transform_input(const ConvArgs& args, const Block& b, std:
     const std::int64_t kd = vector / channel_vectors_, c = vector % channel_vectors_ * lanes_;
     const Axis& d = desc.d();
     const std::int64_t depth = map_index(d.mode, z * d.stride + kd * d.dilation - d.pad_begin, d.in);
-    const std::int64_t rows = b.rows * grid_.m + 2, row0 = b.row * grid_.m, col0 = b.col * grid_.m;
+    const std::int64_t rows = grid_.window(b.rows), row0 = b.row * grid_.step(), col0 = b.col * grid_.step();
     for (std::int64_t r = 0; r < rows; ++r) {
         const std::int32_t h = rows_.index[static_cast<std::size_t>(row0 + r)];
         scratch.row_offset[r] = depth < 0 || h < 0 ? constant_row : depth * args.src.stride[2] + h * args.src.stride[3];
@@ -201,19 +210,22 @@ void WinogradPlan<T>::transform_input(const ConvArgs& args, const Block& b, std:
     s.row_offset = scratch.row_offset;
     s.rows = rows;
     s.column = columns_.index.data() + col0;
-    s.columns = b.cols * grid_.m + 2;
+    s.columns = grid_.window(b.cols);
     s.interior_lo = std::clamp<std::int64_t>(columns_.interior_lo - col0, 0, s.columns);
     s.interior_hi = std::clamp<std::int64_t>(columns_.interior_hi - col0, s.interior_lo, s.columns);
     s.value = static_cast<T>(args.padding_value);
     strip_.lanes(s, std::min(lanes_, desc.icg() - c), scratch.slab);
 
-    const auto kernel = kernels_.input[grid_.m == 4];
-    const std::int64_t pitch = s.columns * lanes_, v_point = layout_.v_point(b.tiles());
+    const auto kernel = kernels_.input[grid_.transform()];
+    const std::int64_t pitch = s.columns * lanes_;
+    std::int64_t where[winograd_most_values];
+    for (std::size_t value = 0; value < values_.size(); ++value)
+        where[value] = layout_.v_begin(values_[value].point, b.tiles()) + values_[value].unit * layout_.v_unit(b.tiles());
     for (std::int64_t r = 0; r < b.rows; ++r)
         for (std::int64_t begin = 0, end; begin < b.cols; begin = end) {
             end = begin < b.full_cols() ? b.full_cols() : b.cols;
-            kernel(scratch.slab + r * grid_.m * pitch + begin * grid_.m * lanes_, pitch, end - begin,
-                   v + (vector * b.tiles() + b.place(image, r, begin)) * lanes_, v_point);
+            kernel(scratch.slab + r * grid_.step() * pitch + begin * grid_.step() * lanes_, pitch, end - begin,
+                   v + (vector * b.tiles() + b.place(image, r, begin)) * lanes_, where);
         }
 }
 
@@ -222,17 +234,19 @@ void WinogradPlan<T>::multiply(const ConvArgs& args, const Block& b, const Domai
                                std::int64_t point_end, std::int64_t panel_begin, std::int64_t panel_end) const noexcept {
     PointsGemm<T> g;
     g.v = domain.v;
-    g.u = static_cast<const T*>(args.packed) + b.group * layout_.u_size();
+    g.u = static_cast<const T*>(args.packed) + b.group * u_size();
     g.m = domain.m;
     g.tiles = b.tiles();
-    g.v_point = layout_.v_point(g.tiles);
-    g.u_point = layout_.u_point;
     g.m_point = layout_.m_point(g.tiles);
-    g.ic = layout_.ic;
     g.oc_vectors = layout_.oc_vectors;
-    PointTiles computed[36];
-    for (int p = 0; p < grid_.points; ++p) computed[p] = b.needed(p / grid_.a == grid_.a - 1, p % grid_.a == grid_.a - 1);
-    g.computed = computed;
+    Point points[winograd_most_points];
+    for (std::int64_t p = point_begin; p < point_end; ++p) {
+        points[p] = b.needed(p / grid_.points == grid_.points - 1, p % grid_.points == grid_.points - 1);
+        points[p].v = layout_.v_begin(p, g.tiles);
+        points[p].u = layout_.u_begin(p);
+        points[p].ic = layout_.inner(p);
+    }
+    g.points = points;
     gemm_(g, point_begin, point_end, panel_begin, panel_end);
 }
 
@@ -240,7 +254,7 @@ template <class T>
 void WinogradPlan<T>::transform_output(const ConvArgs& args, const EpilogueArgs<T>& epilogue, const Block& b,
                                        std::int64_t image, std::int64_t vector, const T* m,
                                        const Scratch& scratch) const noexcept {
-    const auto kernel = kernels_.output[grid_.m == 4];
+    const auto kernel = kernels_.output[grid_.transform()];
     const std::int64_t m_point = layout_.m_point(b.tiles());
     OutputBox box;
     box.n = (b.image + image) / desc.d().out;
@@ -300,7 +314,7 @@ template <class T> void WinogradPlan<T>::execute_blocks(const ConvArgs& args, co
         const Scratch scratch = workspace.scratch_of(worker);
         for (std::int64_t c = 0; c < input_vectors(); ++c)
             for (std::int64_t i = 0; i < b.images; ++i) transform_input(args, b, i, c, domain.v, scratch);
-        multiply(args, b, domain, 0, grid_.points, 0, layout_.panels);
+        multiply(args, b, domain, 0, layout_.points(), 0, layout_.panels);
         for (std::int64_t c = 0; c < layout_.oc_vectors; ++c)
             for (std::int64_t i = 0; i < b.images; ++i) transform_output(args, epilogue, b, i, c, domain.m, scratch);
     };
@@ -312,7 +326,7 @@ template <class T> void WinogradPlan<T>::execute_phases(const ConvArgs& args, co
     const EpilogueArgs<T> epilogue = epilogue_args<T>(desc, args);
     // A point is the natural task of the GEMM; with many workers its panels are shared out too.
     const std::int64_t wanted = 4 * static_cast<std::int64_t>(args.threads);
-    const std::int64_t pieces = std::clamp<std::int64_t>((wanted + grid_.points - 1) / grid_.points, 1, layout_.panels);
+    const std::int64_t pieces = std::clamp<std::int64_t>((wanted + layout_.points() - 1) / layout_.points(), 1, layout_.panels);
     std::int64_t round = 0;
     auto input = [&](std::int64_t task, int worker) {
         const Block b = block(round, mb);
@@ -331,7 +345,7 @@ template <class T> void WinogradPlan<T>::execute_phases(const ConvArgs& args, co
                              workspace.scratch_of(worker));
     };
     parallel_phases(args.threads,
-                    {{input_vectors() * images, input}, {grid_.points * pieces, product}, {layout_.oc_vectors * images, output}},
+                    {{input_vectors() * images, input}, {layout_.points() * pieces, product}, {layout_.oc_vectors * images, output}},
                     desc.g * grid_.blocks(mb), &round);
 }
 

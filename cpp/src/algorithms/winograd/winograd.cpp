@@ -11,7 +11,11 @@
 
 namespace npconv {
 
-WinogradGrid::WinogradGrid(const ConvDesc& d, const WinogradParams& p) : m(p.m), a(p.m + 2), points(a * a) {
+WinogradGrid::WinogradGrid(const ConvDesc& d, const WinogradParams& p)
+    : m(p.m),
+      stride(static_cast<int>(d.h().stride)),
+      values(stride == 2 ? 2 * p.m + 1 : p.m + 2),
+      points(stride == 2 ? p.m + 1 : p.m + 2) {
     const auto up = [](std::int64_t n, std::int64_t k) { return (n + k - 1) / k; };
     tile_rows = std::max<std::int64_t>(1, up(d.h().out, m));
     tile_cols = std::max<std::int64_t>(1, up(d.w().out, m));
@@ -38,8 +42,21 @@ std::int64_t WinogradGrid::blocks(std::int64_t mb) const {
     return (images(mb) + most - 1) / most * row_blocks * col_blocks;
 }
 
+WinogradGrid::Value WinogradGrid::value(int i, int j) const {
+    const int row = i % points, col = j % points;
+    // Units are counted without those that a point at infinity hasn't.
+    return {row * points + col, (i / points) * (stride == 2 && col < m ? 2 : 1) + j / points};
+}
+
+std::vector<std::int64_t> WinogradGrid::units() const {
+    std::vector<std::int64_t> found(static_cast<std::size_t>(points * points));
+    for (int i = 0; i < values; ++i)
+        for (int j = 0; j < values; ++j) ++found[static_cast<std::size_t>(value(i, j).point)];
+    return found;
+}
+
 std::int64_t winograd_inner(const ConvDesc& d, std::int64_t lanes) {
-    return d.d().kernel == 1 ? d.icg() : d.d().kernel * ((d.icg() + lanes - 1) / lanes * lanes);
+    return d.d().kernel == 1 && d.h().stride == 1 ? d.icg() : d.d().kernel * ((d.icg() + lanes - 1) / lanes * lanes);
 }
 
 namespace {
@@ -47,14 +64,15 @@ namespace {
 bool few_possible(const ConvDesc& d) {
     const Axis& depth = d.d();
     const bool flat = depth.in == 1 && depth.out == 1 && depth.kernel == 1 && depth.pad_begin == 0;
-    return flat && d.src == DType::f32 && d.icg() <= winograd_few_channels && d.dst_order == Order::nchw && d.accuracy != Accuracy::strict;
+    return flat && d.h().stride == 1 && d.src == DType::f32 && d.icg() <= winograd_few_channels && d.dst_order == Order::nchw && d.accuracy != Accuracy::strict;
 }
 
 std::string refuse(const ConvDesc& d, const Isa&) {
     if (d.direction != Direction::fwd) return "computes forward convolutions only";
     if (d.h().kernel != 3 || d.w().kernel != 3)
         return "needs a 3x3 kernel, got " + std::to_string(d.h().kernel) + "x" + std::to_string(d.w().kernel);
-    if (d.h().stride != 1 || d.w().stride != 1) return "needs stride 1 along height and width";
+    if (d.h().stride != d.w().stride || d.h().stride > 2)
+        return "needs stride 1 or 2 along height and width, got " + std::to_string(d.h().stride) + " and " + std::to_string(d.w().stride);
     if (d.h().dilation != 1 || d.w().dilation != 1) return "needs dilation 1 along height and width";
     if (d.empty()) return "there is nothing to compute";
     return "";
@@ -83,11 +101,12 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
 }
 
 // Measured on a Zen 4 core (512 and 256 bits alike; 128-bit vectors reach half of it): bytes of V written and of M read
-// per second, strip loads and stores of the image included, while V and M stay in L2.
+// per second, strip loads and stores of the image included, while V and M stay in L2. The last two, stride 2, on Zen 3:
+// every value has a pixel of its own in the strip, which weighs more than the transform.
 struct TransformRate {
     double input, output;
 };
-constexpr TransformRate rate_f2 = {37e9, 55e9}, rate_f4 = {27e9, 34e9};
+constexpr TransformRate rates[] = {{37e9, 55e9}, {27e9, 34e9}, {15e9, 55e9}, {12e9, 34e9}};
 
 // Seconds of one block's three phases on one core.
 struct BlockCost {
@@ -105,20 +124,23 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     const double size = static_cast<double>(item_size(d.src)), lanes = static_cast<double>(layout.lanes);
     const double blocks = static_cast<double>(grid.blocks(d.mb));
     const double tiles = static_cast<double>(grid.images(d.mb) * grid.tile_rows * grid.tile_cols) / blocks;  // on average
-    const double groups = std::ceil(tiles / points_kernels(isa).micro_tiles), points = grid.points;
+    const double groups = std::ceil(tiles / points_kernels(isa).micro_tiles), values = grid.values * grid.values;
     const double inner = static_cast<double>(layout.ic), oc = static_cast<double>(layout.oc_vectors) * lanes;
-    const double v = points * tiles * static_cast<double>(layout.ic_vectors()) * lanes * size, m = points * tiles * oc * size;
+    const double v = values * tiles * static_cast<double>(layout.ic_vectors()) * lanes * size;
+    const double m = static_cast<double>(layout.points()) * tiles * oc * size;
     // Two vectors of output channels times few tiles don't fill the FMA pipelines; 16 registers leave no slack at all.
     const double efficiency = (isa.registers == 32 ? 1.0 : 0.93) * std::min(1.0, (tiles / groups + 1) * 2 / 10);
     const auto needed = [&](std::int64_t axis_tiles, std::int64_t out) {  // a short tile does without a point
-        return 1 - (axis_tiles * grid.m > out ? 1 / static_cast<double>(axis_tiles * grid.a) : 0);
+        return 1 - (axis_tiles * grid.m > out ? 1 / static_cast<double>(axis_tiles * grid.values) : 0);
     };
-    const double products = points * tiles * needed(grid.tile_rows, d.h().out) * needed(grid.tile_cols, d.w().out);
+    const double products = values * tiles * needed(grid.tile_rows, d.h().out) * needed(grid.tile_cols, d.w().out);
     const double multiply = 2 * products * inner * oc / (machine.fma(d.src) * efficiency);
-    const double filter = static_cast<double>(layout.u_size()) * size;
+    const double filter = static_cast<double>(layout.u_begin(layout.points())) * size;
     const double stream = 0.8 * filter / filter_rate(filter, v + m, machine);
-    const double entered = points * static_cast<double>(layout.panels) * groups * std::ceil(inner / 256) * 12e-9;
-    const TransformRate rate = grid.m == 2 ? rate_f2 : rate_f4;
+    double entered = 0;
+    for (const std::int64_t units : layout.units) entered += std::ceil(static_cast<double>(units) * inner / 256);
+    entered *= static_cast<double>(layout.panels) * groups * 12e-9;
+    const TransformRate rate = rates[grid.transform()];
     const double speed = (isa.vector_bytes >= 32 ? 1.0 : 0.5) * (v + m <= machine.l2_bytes ? 1.0 : 0.7);
     // Prefetching hides the filter behind the arithmetic, or the arithmetic behind the filter.
     return {v / (rate.input * speed), std::max(multiply, stream) + 0.1 * std::min(multiply, stream) + entered, m / (rate.output * speed)};
@@ -150,10 +172,10 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
     if (p.few) return few_seconds(d, isa, threads, machine) + 0.5 * far;
     const WinogradGrid grid(d, p);
     const std::int64_t lanes = isa.vector_bytes / static_cast<std::int64_t>(item_size(d.src));
-    const PointsLayout layout(isa, d.src, grid.points, winograd_inner(d, lanes), d.ocg());
+    const PointsLayout layout(isa, d.src, grid.units(), winograd_inner(d, lanes), d.ocg());
     const BlockCost c = block_cost(d, isa, grid, layout, machine);
     const double blocks = static_cast<double>(d.g) * static_cast<double>(grid.blocks(d.mb));
-    const double filter = static_cast<double>(d.g * layout.u_size()) * static_cast<double>(item_size(d.src));
+    const double filter = static_cast<double>(d.g * layout.u_begin(layout.points())) * static_cast<double>(item_size(d.src));
     double seconds = machine.call_overhead + 1e-6 + far;
     if (!winograd_shares(d, grid, p.split, d.mb, threads)) {
         // The slowest worker has only whole blocks of full size, or a full one more than its share of all tiles.
@@ -168,7 +190,7 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
         const double input = share(static_cast<double>(layout.ic_vectors()) * images) * c.input;
         const double output = share(static_cast<double>(layout.oc_vectors) * images) * c.output;
         const double barriers = 8e-6;  // with what the workers wait for each other and fetch from each other
-        seconds += blocks * (input + share(grid.points) * c.product + output + (threads > 1 ? barriers : 0));
+        seconds += blocks * (input + share(static_cast<double>(layout.points())) * c.product + output + (threads > 1 ? barriers : 0));
         seconds += machine.parallel_overhead;
     }
     if (d.weights == Weights::fresh)
@@ -183,6 +205,6 @@ const char* const param_names[] = {"m", "tiles", "split", "few", nullptr};
 }  // namespace
 
 extern const Algorithm winograd_algorithm;
-const Algorithm winograd_algorithm = {"winograd", 3, param_names, refuse, estimate, candidates, make_winograd_plan};
+const Algorithm winograd_algorithm = {"winograd", 4, param_names, refuse, estimate, candidates, make_winograd_plan};
 
 }  // namespace npconv

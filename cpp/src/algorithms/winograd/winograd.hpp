@@ -1,6 +1,10 @@
 // Winograd's convolution: a tile of m x m outputs of a 3x3 kernel costs (m+2)^2 products instead of 9 m^2: 4 instead of
 // 9 an output for m = 2, 2.25 for m = 4. Depth taps, if any, are summed in the transformed domain like channels.
 //
+// Stride 2 (polyphase; points.hpp): (2 m + 1)^2 products instead of 9 m^2, 6.25 an output for m = 2, 5.06 for m = 4, and as
+// many times the weights. The finite points sum both phases of an axis, so that a point's inner dimension is four times the
+// channels, twice at one infinity, once at both.
+//
 // The rest is transforms, which are additions, and a points GEMM, which runs at 94 to 97 % of the FMA peak. A tile at the
 // end of an axis that has an output less does without the point at infinity there: 7 outputs of m = 2 need 4 + 4 + 4 + 3
 // products along each axis. On one Zen 4 core, 64 channels at 56x56 and F(4x4): GEMM 81 % of the time, input side 9 %,
@@ -12,12 +16,15 @@
 // 7x7; m = 3 with filters of 2.8 times the weights and 13 % fewer products than m = 2 was no faster there, and slower on
 // two cores). Its error is 2e-6 to 3e-6 of max|y| on N(0, 1) data and at most 3.4e-6 of S = max conv(|x|, |w|) on data made
 // to hurt: class `standard`. m = 2: 7.4e-7 and 1.1e-6, class `strict`. In units of their epsilon f64 errs as f32 does.
+// Stride 2, one Zen 3 core, times the best of direct and im2col: 128x56 1.7, 256x28 1.55, 512x14 1.2, 64x112 -> 128 1.7,
+// 32x112 -> 64 1.5, of which the products are some 84 %; 1.0 for 16 channels, mostly transforms. Errors: those of stride 1.
 //
 // This header: how a problem is cut into tiles and blocks of tiles.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "isa/isa.hpp"
 #include "npconv/plan.hpp"
@@ -37,7 +44,8 @@ struct WinogradParams {
 // An "image" is one output depth slice of one batch entry. A block is a rectangle of tiles of one image, or all tiles of
 // several images where these are small.
 struct WinogradGrid {
-    int m, a, points;              // a = m + 2 inputs of a tile along each axis, points = a * a
+    int m, stride;
+    int values, points;            // of a tile along each axis: points.hpp
     std::int64_t tile_rows, tile_cols;
     std::int64_t block_rows, block_cols;  // tiles of a block
     std::int64_t row_blocks, col_blocks;
@@ -45,6 +53,16 @@ struct WinogradGrid {
     std::int64_t images_per_batch_entry;
 
     WinogradGrid(const ConvDesc&, const WinogradParams&);
+    int transform() const { return (stride - 1) * 2 + (m == 4); }  // index into the kernels' tables
+    std::int64_t step() const { return static_cast<std::int64_t>(m) * stride; }                  // inputs from tile to tile
+    std::int64_t window(std::int64_t tiles) const { return tiles * step() + 3 - stride; }        // inputs of neighbouring tiles
+    // The point that value (i, j) of a tile belongs to, and its unit there: a finite point along an axis has the even phase
+    // and the odd one, the point at infinity the even one.
+    struct Value {
+        int point, unit;
+    };
+    Value value(int i, int j) const;
+    std::vector<std::int64_t> units() const;  // of each point
     std::int64_t images(std::int64_t mb) const { return mb * images_per_batch_entry; }
     std::int64_t images_of_block(std::int64_t mb) const;
     std::int64_t block_tiles(std::int64_t mb) const { return images_of_block(mb) * block_rows * block_cols; }
@@ -57,8 +75,11 @@ inline bool winograd_shares(const ConvDesc& d, const WinogradGrid& grid, int spl
     return split != 0 || d.g * grid.blocks(mb) < threads;
 }
 
-// Depth taps are summed like channels: channels of the points GEMM. With several taps each starts at a whole vector.
+// Channels of one unit of the points GEMM's inner dimension. Depth taps are summed like channels; where there are several
+// taps or units each starts at a whole vector.
 std::int64_t winograd_inner(const ConvDesc&, std::int64_t lanes);
+
+constexpr int winograd_most_values = 81, winograd_most_points = 36;  // of a tile
 
 std::unique_ptr<Plan> make_winograd_plan(const ConvDesc&, const Isa&, const Params&);
 std::unique_ptr<Plan> make_winograd_few_plan(const ConvDesc&, const Isa&, const Params&);
