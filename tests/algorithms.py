@@ -19,6 +19,7 @@ PLAN = {1: nc.plan_conv1d, 2: nc.plan_conv2d, 3: nc.plan_conv3d}
 PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "k3": ((3, 16, 19, 22), (20, 16, 3, 3), {"padding": 1}),
     "k3_wide": ((2, 40, 29, 31), (33, 40, 3, 3), {"padding": 1}),
+    "k3_stride2": ((2, 19, 21, 24), (22, 19, 3, 3), {"padding": 1, "stride": 2}),
     "k1": ((3, 37, 13, 12), (29, 37, 1, 1), {}),
     "k5_stride2": ((2, 9, 21, 20), (18, 9, 5, 5), {"padding": 2, "stride": 2}),
     "k3_groups": ((2, 12, 14, 15), (18, 4, 3, 3), {"padding": 1, "groups": 3}),
@@ -27,6 +28,7 @@ PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "dw5_stride2": ((2, 21, 19, 18), (21, 1, 5, 5), {"padding": 2, "stride": 2, "groups": 21}),
     "dw9_multiplier2": ((2, 9, 24, 26), (18, 1, 9, 9), {"padding": 4, "groups": 9}),
     "line": ((3, 12, 90), (20, 12, 7), {"padding": "causal", "dilation": 2}),
+    "volume_stride2": ((2, 5, 7, 10, 9), (9, 5, 3, 3, 3), {"padding": 1, "stride": 2}),
     "volume": ((2, 5, 7, 9, 8), (9, 5, 3, 3, 3), {"padding": 1}),
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 import oracle
 import pytest
 from accuracy_classes import bounds
-from algorithms import PROBLEMS, accepted, conv, data, plan, refusal
+from algorithms import ALL, PROBLEMS, accepted, conv, data, plan, refusal
 
 import npconv as nc
 
@@ -106,15 +106,15 @@ def test_weights_meet_the_padding(algorithm, problem, value):
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "symmetric", "replicate", "circular"])
-@pytest.mark.parametrize("algorithm", ["im2col", "direct", "depthwise", "winograd", "fft"])
-def test_borders_repeat_special_values(algorithm, mode):
+@pytest.mark.parametrize(("algorithm", "stride"), [*((a, 1) for a in ALL if a != "reference"), ("winograd", 2)])
+def test_borders_repeat_special_values(algorithm, stride, mode):
     groups = 6 if algorithm in ("depthwise", "fft") else 1
     rng = np.random.default_rng(2)
     x = rng.standard_normal((1, 6, 14, 13)).astype(F32)
     w = rng.standard_normal((6, 6 // groups, 3, 3)).astype(F32)
     x[0, 2, 1, 1] = np.nan
     x[0, 4, 13, 7] = np.inf
-    arguments = {"padding": 1, "groups": groups, "padding_mode": mode}
+    arguments = {"padding": 1, "stride": stride, "groups": groups, "padding_mode": mode}
     got = nc.conv2d(x, w, algorithm=algorithm, **arguments)
     same(got, oracle.conv(x, w, **arguments), limit_of(x, w, arguments))
     if mode == "constant":
@@ -209,9 +209,9 @@ def test_the_callers_floating_point_mode_is_left_alone():
     assert (tiny * F32(0.5) == F32(2.0**-131)).all()
 
 
-@pytest.mark.parametrize("algorithm", ["winograd", "fft"])
+@pytest.mark.parametrize(("algorithm", "stride"), [("winograd", 1), ("winograd", 2), ("fft", 1)])
 @pytest.mark.parametrize("accuracy", ["strict", "standard", "fast"])
-def test_finite_results_survive_overflow_on_the_way(algorithm, accuracy):
+def test_finite_results_survive_overflow_on_the_way(algorithm, stride, accuracy):
     """The transforms' intermediate values exceed float32 where the direct sum doesn't: the tile is computed directly."""
     groups = 4 if algorithm == "fft" else 1
     rng = np.random.default_rng(5)
@@ -222,10 +222,11 @@ def test_finite_results_survive_overflow_on_the_way(algorithm, accuracy):
     w[:, :, 0, 2] = 2.0**-10
     if _refuses(x, w, algorithm, groups):
         pytest.skip(f"{algorithm} refuses")
-    want = oracle.conv(x, w, padding=1, groups=groups)
-    got = nc.conv2d(x, w, padding=1, groups=groups, algorithm=algorithm, accuracy=accuracy)
+    arguments = {"padding": 1, "stride": stride, "groups": groups}
+    want = oracle.conv(x, w, **arguments)
+    got = nc.conv2d(x, w, algorithm=algorithm, accuracy=accuracy, **arguments)
     assert np.isfinite(want.astype(F32)).all() and np.isfinite(got).all()
-    assert (np.abs(got - want) <= bounds(accuracy, F32)[0] * oracle.magnitude(x, w, padding=1, groups=groups)).all()
+    assert (np.abs(got - want) <= bounds(accuracy, F32)[0] * oracle.magnitude(x, w, **arguments)).all()
 
 
 @pytest.mark.parametrize(("algorithm", "problem"), PAIRS)
