@@ -119,7 +119,7 @@ double filter_rate(double filter, double domain, const Machine& machine) {
     return filter <= machine.l3_bytes ? machine.l3_bandwidth : machine.dram_bandwidth;
 }
 
-BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid, const PointsLayout& layout,
+BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid, const PointsLayout& layout, int threads,
                      const Machine& machine) {
     const double size = static_cast<double>(item_size(d.src)), lanes = static_cast<double>(layout.lanes);
     const double blocks = static_cast<double>(grid.blocks(d.mb));
@@ -128,8 +128,10 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     const double inner = static_cast<double>(layout.ic), oc = static_cast<double>(layout.oc_vectors) * lanes;
     const double v = values * tiles * static_cast<double>(layout.ic_vectors()) * lanes * size;
     const double m = static_cast<double>(layout.points()) * tiles * oc * size;
-    // Two vectors of output channels times few tiles don't fill the FMA pipelines; 16 registers leave no slack at all.
-    const double efficiency = (isa.registers == 32 ? 1.0 : 0.93) * std::min(1.0, (tiles / groups + 1) * 2 / 10);
+    // Two vectors of output channels times few tiles don't fill the FMA pipelines; 16 registers leave no slack at all, and
+    // four tiles of six then wait for instructions.
+    const bool narrow = isa.registers == 16;
+    const double efficiency = narrow ? 0.93 * std::min(1.0, (tiles / groups + 0.5) / 5.5) : std::min(1.0, (tiles / groups + 1) * 2 / 10);
     const auto needed = [&](std::int64_t axis_tiles, std::int64_t out) {  // a short tile does without a point
         return 1 - (axis_tiles * grid.m > out ? 1 / static_cast<double>(axis_tiles * grid.values) : 0);
     };
@@ -142,8 +144,10 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     entered *= static_cast<double>(layout.panels) * groups * 12e-9;
     const TransformRate rate = rates[grid.transform()];
     const double speed = (isa.vector_bytes >= 32 ? 1.0 : 0.5) * (v + m <= machine.l2_bytes ? 1.0 : 0.7);
-    // Prefetching hides the filter behind the arithmetic, or the arithmetic behind the filter.
-    return {v / (rate.input * speed), std::max(multiply, stream) + 0.1 * std::min(multiply, stream) + entered, m / (rate.output * speed)};
+    // Prefetching hides the filter behind the arithmetic, or the arithmetic behind the filter; where narrow tiles have filled
+    // all slots, not while another core fetches too.
+    const double felt = narrow && threads > 1 && filter > machine.l2_bytes ? 0.7 : 0.1;
+    return {v / (rate.input * speed), std::max(multiply, stream) + felt * std::min(multiply, stream) + entered, m / (rate.output * speed)};
 }
 
 // Packing: small filters are transformed inside the caches, large ones at the rate of memory (reading, writing and the
@@ -173,7 +177,7 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
     const WinogradGrid grid(d, p);
     const std::int64_t lanes = isa.vector_bytes / static_cast<std::int64_t>(item_size(d.src));
     const PointsLayout layout(isa, d.src, grid.units(), winograd_inner(d, lanes), d.ocg());
-    const BlockCost c = block_cost(d, isa, grid, layout, machine);
+    const BlockCost c = block_cost(d, isa, grid, layout, threads, machine);
     const double blocks = static_cast<double>(d.g) * static_cast<double>(grid.blocks(d.mb));
     const double filter = static_cast<double>(d.g * layout.u_begin(layout.points())) * static_cast<double>(item_size(d.src));
     double seconds = machine.call_overhead + 1e-6 + far;
