@@ -151,9 +151,10 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
 }
 
 // Packing: small filters are transformed inside the caches, large ones at the rate of memory (reading, writing and the
-// fetch before writing).
-double pack_cost(double filter, double workers, const Machine& machine) {
-    return filter / ((2 * filter <= machine.l3_bytes ? 40e9 : 12e9) * workers);
+// fetch before writing). The rates of 32 registers are Zen 4's, those of 16 Zen 3's.
+double pack_cost(double filter, double workers, const Isa& isa, const Machine& machine) {
+    const bool wide = isa.registers == 32, near = 2 * filter <= machine.l3_bytes;
+    return filter / ((near ? (wide ? 40e9 : 20e9) : wide ? 12e9 : 8e9) * workers);
 }
 
 // A unit meets an output channel in 250 cycles for three channels, mostly loads and multiplications; its input transform
@@ -198,7 +199,7 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
         seconds += machine.parallel_overhead;
     }
     if (d.weights == Weights::fresh)
-        return seconds + pack_cost(filter, std::min<double>(threads, static_cast<double>(layout.oc_vectors * d.g)), machine);
+        return seconds + pack_cost(filter, std::min<double>(threads, static_cast<double>(layout.oc_vectors * d.g)), isa, machine);
     // In a network other layers' data have pushed large filters out of the caches by the next call.
     if (filter > machine.l2_bytes) seconds += 0.15 * filter / std::min(machine.dram_bandwidth * threads, machine.dram_total);
     return seconds;
