@@ -17,7 +17,9 @@
 // two cores). Its error is 2e-6 to 3e-6 of max|y| on N(0, 1) data and at most 3.4e-6 of S = max conv(|x|, |w|) on data made
 // to hurt: class `standard`. m = 2: 7.4e-7 and 1.1e-6, class `strict`. In units of their epsilon f64 errs as f32 does.
 // Stride 2, one Zen 3 core, times the best of direct and im2col: 128x56 1.7, 256x28 1.55, 512x14 1.2, 64x112 -> 128 1.7,
-// 32x112 -> 64 1.5, of which the products are some 84 %; 1.0 for 16 channels, mostly transforms. Errors: those of stride 1.
+// 32x112 -> 64 1.5; 1.0 for 16 channels, mostly transforms. In percent of the direct sum at the FMA peak of the same run, one
+// core and two: 128x56 120 and 113, 256x28 121 and 105, 512x14 96 and 75. The products alone could be 178 (m = 4) and 144 %
+// (m = 2); 512x14 waits for 26 MB of filters. Errors: those of stride 1.
 //
 // This header: how a problem is cut into tiles and blocks of tiles.
 #pragma once
