@@ -19,7 +19,7 @@
 // Stride 2, one Zen 3 core, times the best of direct and im2col: 128x56 1.7, 256x28 1.55, 512x14 1.2, 64x112 -> 128 1.7,
 // 32x112 -> 64 1.5; 1.0 for 16 channels, mostly transforms. In percent of the direct sum at the FMA peak of the same run, one
 // core and two: 128x56 120 and 113, 256x28 121 and 105, 512x14 96 and 75. The products alone could be 178 (m = 4) and 144 %
-// (m = 2); 512x14 waits for 26 MB of filters. Errors: those of stride 1.
+// (m = 2); 512x14 has 16 tiles, 64 outputs, for 49, and 26 MB of filters for two cores to fetch. Errors: those of stride 1.
 //
 // This header: how a problem is cut into tiles and blocks of tiles.
 #pragma once
