@@ -97,6 +97,7 @@ double Shape::stores(double runs, double tiles, double tile, double outputs) con
 double Shape::narrowness() const {
     const bool deep = terms >= 200;
     if (config.source != DenseSource::image) return !strip || !deep ? 1 : config.lanes_are_pixels ? deep_wide_strips : deep_strips;
+    if (d.src_order == Order::nhwc) return 1;
     if (!g.flat) return d.taps() == 1 ? strided_points : strided_image;
     const std::int64_t channel = d.in_pixels() * static_cast<std::int64_t>(item_size(d.src));
     if (channel % 4096 == 0) return same_sets;
@@ -127,7 +128,7 @@ double Shape::sums(double rows, double columns) const {
     }
     if (narrow) {
         seconds *= narrowness();
-        if (config.source == DenseSource::image) {  // each channel of a tile lies on a page of its own
+        if (config.source == DenseSource::image && d.src_order == Order::nchw) {  // each channel of a tile lies on a page of its own
             const double channels = static_cast<double>(d.icg());
             const double pages = channels * std::min(1.0, static_cast<double>(d.in_pixels()) * item / 4096);
             const double visits = config.lanes_are_pixels ? 0.3 * all * channels : all * channels;  // whose latency is felt
@@ -156,7 +157,7 @@ double Shape::loading(double rows, double columns) const {
     if (config.source == DenseSource::image) return 0;
     const double channels = static_cast<double>(d.icg());
     const double panel = terms * rows * columns * item;
-    if (!strip && dense_flat(d)) return terms * panel_run_seconds + panel / (config.lanes_are_pixels ? wide_tile_rate : tile_rate);
+    if (!strip && dense_flat(d) && d.src_order == Order::nchw) return terms * panel_run_seconds + panel / (config.lanes_are_pixels ? wide_tile_rate : tile_rate);
     const double lines =
         channels * static_cast<double>(g.segments) *
         (g.rows_per_tap ? rows : (rows - 1) * static_cast<double>(d.h().stride) + static_cast<double>(d.h().extent()));

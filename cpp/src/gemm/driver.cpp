@@ -52,7 +52,7 @@ template <class T> struct Source {
 
 private:
     std::int64_t channel(const ConvDesc& d) const {
-        return config.source == DenseSource::image ? d.in_pixels() : config.source == DenseSource::panel ? d.taps() * g.slots : g.channel_stride;
+        return config.source == DenseSource::image ? channel_pitch(d) : config.source == DenseSource::panel ? d.taps() * g.slots : g.channel_stride;
     }
     std::vector<std::ptrdiff_t> tap_offsets(const ConvDesc& d) const {
         if (config.source == DenseSource::strip) return loading.taps();
@@ -62,7 +62,7 @@ private:
                 for (std::int64_t kw = 0; kw < d.w().kernel; ++kw)
                     offsets.push_back(config.source == DenseSource::panel
                                           ? static_cast<std::int64_t>(offsets.size()) * g.slots
-                                          : (kd * d.d().dilation * d.h().in + kh * d.h().dilation) * d.w().in + kw * d.w().dilation);
+                                          : ((kd * d.d().dilation * d.h().in + kh * d.h().dilation) * d.w().in + kw * d.w().dilation) * pixel_pitch(d));
         return offsets;
     }
 };
@@ -213,8 +213,8 @@ private:
     // the same band is summed from padded copies.
     void in_place(const ConvArgs& a, std::int64_t n, const DenseBand& where, const Blocks& w, int worker) const noexcept {
         const std::int64_t channel = a.src.stride[1];
-        const bool possible = main_.g.flat ? dense_lists_reach(desc, channel)
-                                           : w.finite && a.padding_value == 0 && channel == desc.in_pixels();
+        const bool dense = channel == channel_pitch(desc) && a.src.stride[4] == pixel_pitch(desc);
+        const bool possible = main_.g.flat ? dense_lists_reach(desc, channel) : w.finite && a.padding_value == 0 && dense;
         if (possible) return sweep(main_, a, n, where, nullptr, w, 0, 1);
         const DenseGeometry& g = copied_->g;
         if (main_.g.flat) {  // a band of pixels that the rows of a panel don't know: all of it, by the worker of the first
@@ -278,13 +278,15 @@ private:
         if (g.flat) {
             s.slack = s.pixel + s.row_pixels + g.lanes <= g.ow;
             s.far = true;
-            s.x += s.pixel;
+            s.x_step = a.src.stride[4];
+            s.x += s.pixel * s.x_step;
         } else {
-            s.x_step = static_cast<int>(w.stride);
-            s.x_row_stride = h.stride * w.in;
-            s.x += ((where.d * d.stride - d.pad_begin) * h.in + where.h0 * h.stride - h.pad_begin) * w.in + where.w0 * w.stride - w.pad_begin;
+            const std::int64_t pixel = pixel_pitch(desc);
+            s.x_step = w.stride * pixel;
+            s.x_row_stride = h.stride * w.in * pixel;
+            s.x += (((where.d * d.stride - d.pad_begin) * h.in + where.h0 * h.stride - h.pad_begin) * w.in + where.w0 * w.stride - w.pad_begin) * pixel;
         }
-        if (a.src.stride[1] == desc.in_pixels()) return kernel_.sweep(s);
+        if (a.src.stride[1] == channel_pitch(desc)) return kernel_.sweep(s);
         // Plain products only: the one list, for another distance between channels.
         DenseTerm term[dense_block];
         DenseSum sum = s.sums.sums[0];

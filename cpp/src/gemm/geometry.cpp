@@ -31,7 +31,7 @@ std::int64_t even_rows(std::int64_t oh, std::int64_t rows, std::int64_t threads)
 }
 
 bool dense_flat(const ConvDesc& d) {
-    if (d.taps() != 1 || !d.unit_stride() || d.src_order != Order::nchw) return false;
+    if (d.taps() != 1 || !d.unit_stride()) return false;
     for (const Axis& a : d.axis)
         if (a.pad_begin != 0 || a.pad_end != 0) return false;
     return true;
@@ -42,7 +42,8 @@ bool dense_lists_reach(const ConvDesc& d, std::int64_t channel) {
 }
 
 bool dense_image_possible(const ConvDesc& d, const Isa& isa, bool lanes_are_pixels) {
-    if (d.src_order != Order::nchw || !dense_lists_reach(d, d.in_pixels())) return false;
+    const bool planes = d.src_order == Order::nchw;
+    if (d.src_order == Order::any || (lanes_are_pixels && !planes) || !dense_lists_reach(d, channel_pitch(d))) return false;
     // A vector of pixels must not reach beyond the image on either side of it.
     if (lanes_are_pixels && d.out_pixels() * static_cast<std::int64_t>(item_size(d.src)) < isa.vector_bytes) return false;
     if (dense_flat(d) || lanes_are_pixels) return dense_flat(d);
@@ -52,12 +53,12 @@ bool dense_image_possible(const ConvDesc& d, const Isa& isa, bool lanes_are_pixe
     for (const Axis& a : d.axis)
         if (reads_outside(a) && a.mode != PadMode::constant) return false;
     const Axis& w = d.w();
-    if (w.stride > 2) return false;
+    if (planes && w.stride > 2) return false;
     // Taps may lie far outside of the image where the padding is as large as the dilation.
     const auto last_tap = [](const Axis& a) { return static_cast<double>(a.kernel - 1) * static_cast<double>(a.dilation); };
     const double tap = (last_tap(d.d()) * static_cast<double>(d.h().in) + last_tap(d.h())) * static_cast<double>(w.in) + last_tap(w);
     const double channels = static_cast<double>(std::min<std::int64_t>(dense_block, d.icg()));
-    if (tap + channels * static_cast<double>(d.in_pixels()) > INT32_MAX) return false;
+    if (tap * static_cast<double>(pixel_pitch(d)) + channels * static_cast<double>(channel_pitch(d)) > INT32_MAX) return false;
     if (!reads_outside(d.d()) && !reads_outside(d.h()) && !reads_outside(w)) return true;
     if (d.taps() > dense_block || d.d().kernel > 16 || d.h().kernel > 16) return false;  // kinds of rows are counted in a byte
     for (std::int64_t k = 0; k < w.kernel; ++k) {

@@ -10,7 +10,7 @@ namespace npconv {
 
 // Where the kernels read X.
 enum class DenseSource : std::uint8_t {
-    image,  // in place
+    image,  // in place: planes of pixels or, with lanes = channels, pixels of dense channels
     strip,  // padded polyphase copy of the rows of a band: every tap is a run of neighbours
     panel,  // im2col of a band: [tile of pixels][term][pixel]
 };
@@ -77,13 +77,17 @@ struct DenseGeometry {
 // The most rows of a band, at most `rows` and at least half of them, that leave the busiest of `threads` workers the fewest.
 std::int64_t even_rows(std::int64_t oh, std::int64_t rows, std::int64_t threads);
 
-bool dense_flat(const ConvDesc&);  // 1x1, unit strides, no padding, nchw: rows don't matter
+bool dense_flat(const ConvDesc&);  // 1x1, unit strides, no padding: rows don't matter
+
+// From one channel of an image without gaps to the next, and from pixel to pixel.
+inline std::int64_t channel_pitch(const ConvDesc& d) { return d.src_order == Order::nchw ? d.in_pixels() : 1; }
+inline std::int64_t pixel_pitch(const ConvDesc& d) { return d.src_order == Order::nchw ? 1 : d.ic; }
 
 // Whether lists of terms can name every element of a group of channels that lie so far apart.
 bool dense_lists_reach(const ConvDesc&, std::int64_t channel);
 
-// DenseSource::image: rows of pixels in memory, zero padding (any value that a call brings is looked at then), and at
-// most one pixel at each end of a row that meets padding; with lanes = pixels plain products only.
+// DenseSource::image: zero padding (any value that a call brings is looked at then), and at most one pixel at each end of a
+// row that meets padding; with lanes = pixels plain products of planes only.
 bool dense_image_possible(const ConvDesc&, const Isa&, bool lanes_are_pixels);
 
 }  // namespace npconv

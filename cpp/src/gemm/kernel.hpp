@@ -62,7 +62,7 @@ template <class T> struct DenseSweep {
     DenseSums sums;
     std::int64_t terms;  // rows of a block of packed weights
     const T* x;          // first pixel of the first row
-    int x_step;          // from pixel to pixel: 1, with lanes = channels also 2
+    std::ptrdiff_t x_step;  // from pixel to pixel; with lanes = pixels 1
     std::int64_t rows, x_row_stride, row_pixels;
     std::ptrdiff_t x_tile;              // from tile to tile of a panel, which is one row; 0: pixels lie side by side
     std::int64_t tile_begin, tile_end;  // the tiles of a row to be summed; what isn't a panel is summed as a whole

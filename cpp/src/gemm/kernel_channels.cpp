@@ -36,27 +36,39 @@ template <class T> constexpr int panel_slots = (most_pixels + lanes<T> - 1) / la
 template <class T> struct Block {
     const DenseTerm *term, *end;
     std::int32_t left, all, right;  // of each row of terms
-    bool in_order, panel;
+    bool in_order, panel, dense;  // dense: each pixel's terms are neighbours
     const T* x;
-    std::ptrdiff_t x_row;  // from a tile's first row to its second
+    std::ptrdiff_t x_step, x_row;  // from pixel to pixel; from a tile's first row to its second
     const T* w;
     const char* ahead;  // weights that are needed next
     std::ptrdiff_t ahead_step;
     T *sums, *part;  // of the tile; of this block alone, while it is not complete
     bool resume, complete, accumulate;  // from `part`; to sums, not to `part`; on top of what stands there
+    bool straight, clamp;  // the sum is finished and leaves the registers for pixels of dense channels, perhaps clamped
+    T* dst;
+    std::int64_t pixel_stride;
+    const T *scale, *bias;  // of the first channel, or null
+    T low, high;
 };
 
-// What KV weights add to PX pixels S apart of one row, or to PX / 2 pixels of each of two rows, without the pixels that a
-// row leaves out at its beginning and at its end.
-template <class T, int PX, int KV, int S, bool TwoRows, int First = 0, int Last = 0>
-NPCONV_INLINE void add_term(Vec<T> (&acc)[PX][KV], const T* p, std::ptrdiff_t x_row, const T* w) {
+// What KV weights add to PX pixels of one row, or to PX / 2 pixels of each of two rows, without the pixels that a row leaves
+// out at its beginning and at its end. Pixels that aren't neighbours are reached three at a time: 0, 1 and 2 distances from
+// an address are all within one instruction.
+template <class T, int PX, int KV, bool Near, bool TwoRows, int First = 0, int Last = 0>
+NPCONV_INLINE void add_term(Vec<T> (&acc)[PX][KV], const T* p, std::ptrdiff_t x_step, std::ptrdiff_t x_row, const T* w) {
     constexpr int row = TwoRows ? PX / 2 : PX;
     const T* q = TwoRows ? p + x_row : p;
     Vec<T> weight[KV];
     NPCONV_UNROLL for (int v = 0; v < KV; ++v) weight[v] = load(w + v * lanes<T>);
     NPCONV_UNROLL for (int i = 0; i < PX; ++i) {
-        if (i % row < First || i % row >= row - Last) continue;
-        const Vec<T> pixel = set1(i < row ? p[i * S] : q[(i - row) * S]);
+        const int column = i % row;
+        if (i == row) p = q;
+        if (!Near && column > 0 && column % 3 == 0) {
+            p += 3 * x_step;
+            NPCONV_OPAQUE(p);
+        }
+        if (column < First || column >= row - Last) continue;
+        const Vec<T> pixel = set1(p[Near ? column : column % 3 * x_step]);
         NPCONV_UNROLL for (int v = 0; v < KV; ++v) fma_into(acc[i][v], pixel, weight[v]);
     }
 }
@@ -71,23 +83,44 @@ template <class T, int PX, int KV> NPCONV_INLINE void begin_sums(const Block<T>&
             NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = load(part + (i * KV + v) * L);
     }
 }
-template <class T, int PX, int KV> NPCONV_INLINE void put_sums(const Block<T>& b, Vec<T> (&acc)[PX][KV]) {
+template <class T, int PX, int KV> NPCONV_INLINE void store_straight(const Block<T>& b, Vec<T> (&acc)[PX][KV]) {
+    constexpr int L = lanes<T>;
+    NPCONV_UNROLL for (int v = 0; v < KV; ++v) {
+        if (b.scale) {
+            const Vec<T> scale = load(b.scale + v * L), bias = b.bias ? load(b.bias + v * L) : set1(T(0));
+            NPCONV_UNROLL for (int i = 0; i < PX; ++i) acc[i][v] = fma(acc[i][v], scale, bias);
+        } else if (b.bias) {  // not an fma: additions have pipelines of their own
+            const Vec<T> bias = load(b.bias + v * L);
+            NPCONV_UNROLL for (int i = 0; i < PX; ++i) acc[i][v] = add(acc[i][v], bias);
+        }
+    }
+    if (b.clamp) {
+        const Vec<T> low = set1(b.low), high = set1(b.high);
+        NPCONV_UNROLL for (int i = 0; i < PX; ++i)
+            NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = min(high, max(low, acc[i][v]));
+    }
+    T* dst = b.dst;
+    NPCONV_UNROLL for (int i = 0; i < PX; ++i, dst += b.pixel_stride)
+        NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(dst + v * L, acc[i][v]);
+}
+template <class T, int PX, int KV, bool Straight> NPCONV_INLINE void put_sums(const Block<T>& b, Vec<T> (&acc)[PX][KV]) {
     constexpr int L = lanes<T>;
     T* const sums = near_terms == dense_block || b.complete ? b.sums : b.part;
     if ((near_terms == dense_block || b.complete) && b.accumulate) {
         NPCONV_UNROLL for (int i = 0; i < PX; ++i)
             NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = add(load(sums + (i * KV + v) * L), acc[i][v]);
     }
+    if (Straight && b.straight) return store_straight<T, PX, KV>(b, acc);
     NPCONV_UNROLL for (int i = 0; i < PX; ++i)
         NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(sums + (i * KV + v) * L, acc[i][v]);
 }
 
 // The sums of a tile over a block of terms that meet the weights row by row.
-template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void ordered_sum(const Block<T>& b) {
+template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void ordered_sum(const Block<T>& b) {
     constexpr int pitch = KV * lanes<T>;
     Vec<T> acc[PX][KV];
     begin_sums<T>(b, acc);
-    const std::ptrdiff_t x_row = b.x_row, ahead_step = b.ahead_step;
+    const std::ptrdiff_t x_step = b.x_step, x_row = b.x_row, ahead_step = b.ahead_step;
     const char* ahead = b.ahead;
     const DenseTerm* t = b.term;
     const T *const x = b.x, *w = b.w + std::int64_t(t->w) * pitch;
@@ -96,48 +129,49 @@ template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void ord
         prefetch_l2(ahead);
         prefetch_l2(ahead + 64);
         ahead += ahead_step;
-        NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T, PX, KV, S, TwoRows>(acc, x + t[u].x, x_row, w + u * pitch);
+        NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T, PX, KV, Near, TwoRows>(acc, x + t[u].x, x_step, x_row, w + u * pitch);
     }
-    NPCONV_NO_UNROLL for (; w < end; ++t, w += pitch) add_term<T, PX, KV, S, TwoRows>(acc, x + t->x, x_row, w);
-    put_sums<T>(b, acc);
+    NPCONV_NO_UNROLL for (; w < end; ++t, w += pitch) add_term<T, PX, KV, Near, TwoRows>(acc, x + t->x, x_step, x_row, w);
+    put_sums<T, PX, KV, !Near && !TwoRows>(b, acc);
 }
 
-// The same of the terms of a panel: no list, and distances that are constants of the instructions.
-template <class T, int PX, int KV> NPCONV_NOINLINE void panel_sum(const Block<T>& b) {
-    constexpr int pitch = KV * lanes<T>, slots = panel_slots<T>;
+// The same of terms Step apart, in a panel or, where they are neighbours, in an image: no list, and distances that are
+// constants of the instructions.
+template <class T, int PX, int KV, bool Near, int Step> NPCONV_NOINLINE void even_sum(const Block<T>& b) {
+    constexpr int pitch = KV * lanes<T>;
     Vec<T> acc[PX][KV];
     begin_sums<T>(b, acc);
-    const std::ptrdiff_t ahead_step = b.ahead_step;
+    const std::ptrdiff_t x_step = b.x_step, ahead_step = b.ahead_step;
     const char* ahead = b.ahead;
     const T *x = b.x + b.term->x, *w = b.w + std::int64_t(b.term->w) * pitch;
     const T *const end = w + (b.end - b.term) * pitch, *const last = end - (unroll - 1) * pitch;
-    NPCONV_NO_UNROLL for (; w < last; x += unroll * slots, w += unroll * pitch) {
+    NPCONV_NO_UNROLL for (; w < last; x += unroll * Step, w += unroll * pitch) {
         prefetch_l2(ahead);
         prefetch_l2(ahead + 64);
         ahead += ahead_step;
-        NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T, PX, KV, 1, false>(acc, x + u * slots, 0, w + u * pitch);
+        NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T, PX, KV, Near, false>(acc, x + u * Step, x_step, 0, w + u * pitch);
     }
-    NPCONV_NO_UNROLL for (; w < end; x += slots, w += pitch) add_term<T, PX, KV, 1, false>(acc, x, 0, w);
-    put_sums<T>(b, acc);
+    NPCONV_NO_UNROLL for (; w < end; x += Step, w += pitch) add_term<T, PX, KV, Near, false>(acc, x, x_step, 0, w);
+    put_sums<T, PX, KV, !Near>(b, acc);
 }
 
 // The sums of a tile over any block of terms.
-template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void tile_sum(const Block<T>& b) {
-    if constexpr (unroll > 1 && S == 1 && !TwoRows)
-        if (b.panel && b.term < b.end) return panel_sum<T, PX, KV>(b);
-    if (unroll > 1 && b.in_order && b.term < b.end) return ordered_sum<T, PX, KV, S, TwoRows>(b);
+template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void tile_sum(const Block<T>& b) {
+    if constexpr (unroll > 1 && !TwoRows)
+        if ((Near ? b.panel : b.dense) && b.term < b.end) return even_sum<T, PX, KV, Near, Near ? panel_slots<T> : 1>(b);
+    if (unroll > 1 && b.in_order && b.term < b.end) return ordered_sum<T, PX, KV, Near, TwoRows>(b);
     Vec<T> acc[PX][KV];
     begin_sums<T>(b, acc);
     const DenseTerm* t = b.term;
     const T *const x = b.x, *const w = b.w;
-    const std::ptrdiff_t x_row = b.x_row, step = b.ahead_step;
+    const std::ptrdiff_t x_step = b.x_step, x_row = b.x_row, ahead_step = b.ahead_step;
     const char* ahead = b.ahead;
 #define NPCONV_TERMS(COUNT, FIRST, LAST)                                                                                        \
     NPCONV_NO_UNROLL for (const DenseTerm* const end = t + COUNT; t < end; ++t) {                                               \
         prefetch_l2(ahead);                                                                                                     \
         prefetch_l2(ahead + 64);                                                                                                \
-        ahead += step;                                                                                                          \
-        add_term<T, PX, KV, S, TwoRows, FIRST, LAST>(acc, x + t->x, x_row, w + std::int64_t(t->w) * (KV * lanes<T>));           \
+        ahead += ahead_step;                                                                                                    \
+        add_term<T, PX, KV, Near, TwoRows, FIRST, LAST>(acc, x + t->x, x_step, x_row, w + std::int64_t(t->w) * (KV * lanes<T>)); \
     }
     NPCONV_NO_UNROLL while (t < b.end) {
         NPCONV_TERMS(b.left, 1, 0)
@@ -145,12 +179,12 @@ template <class T, int PX, int KV, int S, bool TwoRows> NPCONV_NOINLINE void til
         NPCONV_TERMS(b.right, 0, 1)
     }
 #undef NPCONV_TERMS
-    put_sums<T>(b, acc);
+    put_sums<T, PX, KV, !Near && !TwoRows>(b, acc);
 }
 
-template <class T, int KV, int S, bool TwoRows, int PX = most_pixels> NPCONV_INLINE void any_tile(int pixels, const Block<T>& b) {
-    if (pixels == PX) return tile_sum<T, PX, KV, S, TwoRows>(b);
-    if constexpr (PX > (TwoRows ? 2 : 1)) any_tile<T, KV, S, TwoRows, PX - (TwoRows ? 2 : 1)>(pixels, b);
+template <class T, int KV, bool Near, bool TwoRows, int PX = most_pixels> NPCONV_INLINE void any_tile(int pixels, const Block<T>& b) {
+    if (pixels == PX) return tile_sum<T, PX, KV, Near, TwoRows>(b);
+    if constexpr (PX > (TwoRows ? 2 : 1)) any_tile<T, KV, Near, TwoRows, PX - (TwoRows ? 2 : 1)>(pixels, b);
 }
 
 template <class T> struct Tile {
@@ -178,22 +212,29 @@ template <class T> class Runs {
 public:
     NPCONV_INLINE explicit Runs(const DenseSweep<T>& a)
         : a_(a), whole_rows_(a.row_pixels == a.pixel_row), tiles_(tiles_of(a.row_pixels, most_pixels)),
-          end_(a.tile_end < tiles_ ? a.tile_end : tiles_),
-          pairs_(whole_rows_ && 2 * a.row_pixels <= most_pixels && a.row_pixels > most_pixels / 4), tile_(a.tile_begin) {}
+          end_(a.tile_end < tiles_ ? a.tile_end : tiles_), first_(tile_begin(a.row_pixels, tiles_, a.tile_begin)),
+          size_(a.row_pixels / tiles_), longer_(a.row_pixels % tiles_), pairs_(can_pair(a)), tile_(a.tile_begin), begin_(first_) {}
+
+    // Two rows make one tile: only whole rows are one run of output pixels.
+    static NPCONV_INLINE bool can_pair(const DenseSweep<T>& a) {
+        return a.row_pixels == a.pixel_row && 2 * a.row_pixels <= most_pixels && a.row_pixels > most_pixels / 4;
+    }
 
     NPCONV_INLINE bool next(Run<T>& run) {
         run.tiles = run.pixels = 0;
-        run.pixel = a_.pixel + row_ * a_.pixel_row + tile_begin(a_.row_pixels, tiles_, tile_);
+        run.pixel = a_.pixel + row_ * a_.pixel_row + begin_;
         while (row_ < a_.rows) {
             const bool two = pairs_ && row_ + 1 < a_.rows && kind(row_) == kind(row_ + 1);
-            const std::int64_t begin = tile_begin(a_.row_pixels, tiles_, tile_), end = tile_begin(a_.row_pixels, tiles_, tile_ + 1);
-            const int n = int(two ? 2 * a_.row_pixels : end - begin);
+            const std::int64_t size = size_ + (tile_ < longer_);
+            const int n = int(two ? 2 * a_.row_pixels : size);
             if (!run.takes(n)) break;
             const int edge = a_.sums.edges > 1 ? (tile_ == 0) + 2 * (tile_ + 1 == tiles_) : 0;
-            const T* x = a_.x + (a_.x_tile ? tile_ * a_.x_tile : row_ * a_.x_row_stride + begin * a_.x_step);
+            const T* x = a_.x + (a_.x_tile ? tile_ * a_.x_tile : row_ * a_.x_row_stride + begin_ * a_.x_step);
             run.add({a_.sums.sums + kind(row_) * a_.sums.edges + edge, x, n, two});
+            begin_ += size;
             if (++tile_ < end_) continue;
             tile_ = a_.tile_begin;
+            begin_ = first_;
             row_ += two ? 2 : 1;
             if (!whole_rows_) break;
         }
@@ -205,15 +246,20 @@ private:
 
     const DenseSweep<T>& a_;
     const bool whole_rows_;
-    const std::int64_t tiles_, end_;  // of a row; the first that isn't taken
-    const bool pairs_;          // two rows make one tile: only whole rows are one run of output pixels
-    std::int64_t row_ = 0, tile_;
+    const std::int64_t tiles_, end_;           // of a row; the first that isn't taken
+    const std::int64_t first_, size_, longer_;  // pixel of the first tile; pixels of a tile; how many tiles have one more
+    const bool pairs_;
+    std::int64_t row_ = 0, tile_, begin_;
 };
 
 // The output lines of a tile are fetched for writing while its last block is summed.
 template <class T>
 NPCONV_INLINE void fetch_output(const DenseStore<T>& s, std::int64_t oc, std::int64_t channels, std::int64_t pixel, int n) {
-    if (s.pixel_stride != 1) return;
+    if (s.pixel_stride != 1) {
+        const T* dst = s.dst + oc + pixel * s.pixel_stride;
+        for (int i = 0; i < n; ++i, dst += s.pixel_stride) prefetch_write(dst);
+        return;
+    }
     T* dst = s.dst + oc * s.channel_stride + pixel;
     for (std::int64_t i = 0; i < channels; ++i, dst += s.channel_stride) {
         prefetch_write(dst);
@@ -221,8 +267,8 @@ NPCONV_INLINE void fetch_output(const DenseStore<T>& s, std::int64_t oc, std::in
     }
 }
 
-// The terms [from, from + count) of a group that a tile takes; returns how many.
-template <class T> NPCONV_INLINE std::int64_t cut_block(Block<T>& b, const DenseTerms& terms, std::int64_t from, std::int64_t count) {
+// The terms [from, from + count) of a group that a tile takes.
+template <class T> NPCONV_INLINE void cut_block(Block<T>& b, const DenseTerms& terms, std::int64_t from, std::int64_t count) {
     const std::int64_t size = terms.size(), first = from < size ? from : size;
     const std::int64_t end = size - first > count ? first + count : size;
     b.term = terms.term + first;
@@ -231,7 +277,6 @@ template <class T> NPCONV_INLINE std::int64_t cut_block(Block<T>& b, const Dense
     b.all = terms.rows > 1 ? terms.all : std::int32_t(end - first) - terms.left - terms.right;  // several rows are one block
     b.right = terms.right;
     b.in_order = terms.in_order;
-    return end - first;
 }
 
 // Brings the weights of the next block into L2, evenly over the tiles of this one: each line of a large layer comes from
@@ -243,25 +288,23 @@ template <class T> struct Ahead {
     NPCONV_INLINE void next(const Run<T>& run, std::int64_t group, const T* weights, std::int64_t rows, int pitch) {
         from = reinterpret_cast<const char*>(weights);
         bytes = (rows < dense_block ? rows : dense_block) * pitch * std::int64_t(sizeof(T));
-        std::int64_t all = 0;
-        for (int i = 0; i < run.tiles; ++i) {
-            const DenseTerms& terms = run.tile[i].sum->terms(group);
-            all += fetches(terms.size(), terms.in_order);
-        }
+        std::int64_t all = 0, one = 0;
+        for (int i = 0; i < run.tiles; ++i, all += one)
+            if (i == 0 || run.tile[i].sum != run.tile[i - 1].sum) one = fetches(run.tile[i].sum->terms(group));
         step = (bytes + 64 * all) / (64 * all + 1) * 64;
     }
-    NPCONV_INLINE void take(Block<T>& b, std::int64_t terms) {
+    // A tile takes `advance` bytes.
+    NPCONV_INLINE void take(Block<T>& b, std::int64_t advance) {
         b.ahead = from;
         b.ahead_step = bytes > 0 ? step : 0;
-        from += fetches(terms, b.in_order) * step;
-        bytes -= fetches(terms, b.in_order) * step;
+        from += advance;
+        bytes -= advance;
     }
-    static NPCONV_INLINE std::int64_t fetches(std::int64_t terms, bool in_order) {
-        return in_order ? terms / unroll : terms;
-    }
+    static NPCONV_INLINE std::int64_t fetches(const DenseTerms& t) { return t.in_order ? t.size() / unroll : t.size(); }
+    static NPCONV_INLINE std::int64_t fetches(const Block<T>& b) { return b.in_order ? (b.end - b.term) / unroll : b.end - b.term; }
 };
 
-template <class T, int KV, int S>
+template <class T, int KV, bool Near>
 NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T* w, std::int64_t oc, std::int64_t channels) {
     constexpr int pitch = KV * lanes<T>;
     alignas(64) T sums[(2 * run_pixels + lanes<T>) * pitch], part[near_terms < dense_block ? run_pixels * pitch : 1];
@@ -269,11 +312,22 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
     Block<T> block;
     Ahead<T> ahead;
     block.w = w;
+    block.x_step = a.x_step;
     block.x_row = a.x_row_stride;
     block.panel = a.x_tile != 0;
     const DenseSum& any = *run.tile[0].sum;  // the number of groups and what lies between them is common to all
     // Where edges have lists of their own one block is a whole group.
-    const bool cut = near_terms < dense_block && !a.x_tile && a.sums.edges == 1 && !a.sums.row_kind;
+    block.dense = !Near && any.terms(0).step == 1;
+    const bool cut = near_terms < dense_block && !a.x_tile && !block.dense && a.sums.edges == 1 && !a.sums.row_kind;
+    const EpilogueArgs<T>& e = a.store.epilogue;
+    const bool straight = !Near && a.store.pixel_stride != 1 && channels == pitch && is_simple(e) && !Runs<T>::can_pair(a) &&
+                          a.terms < std::int64_t(dense_block) * dense_level2 / 2;
+    block.pixel_stride = a.store.pixel_stride;
+    block.scale = e.scale ? e.scale + oc : nullptr;
+    block.bias = e.bias ? e.bias + oc : nullptr;
+    block.clamp = e.activation != Activation::none;
+    block.low = e.activation == Activation::clip ? e.p0 : T(0);
+    block.high = e.activation == Activation::clip ? e.p1 : T(__builtin_huge_val());
     for (std::int64_t g = 0; g < any.groups; ++g, block.w += any.w_group * pitch) {
         const std::int64_t size = any.terms(g).size(), step = cut ? near_terms : dense_block;
         for (std::int64_t from = 0; from == 0 || from < size; from += step) {
@@ -284,23 +338,34 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
             block.accumulate = count.blocks > 0;
             block.sums = sums;
             block.part = part;
+            block.straight = last && straight;
+            block.dst = a.store.dst + oc + run.pixel * a.store.pixel_stride;
             std::int64_t pixel = run.pixel;
+            const DenseSum* sum = nullptr;
+            std::int64_t advance = 0;
             for (int i = 0; i < run.tiles; ++i) {
                 const Tile<T>& tile = run.tile[i];
                 if (last) fetch_output(a.store, oc, channels, pixel, tile.pixels);
-                ahead.take(block, cut_block(block, tile.sum->terms(g), from, step));
+                if (tile.sum != sum) {  // seldom: only tiles that meet padding have terms of their own
+                    sum = tile.sum;
+                    cut_block(block, sum->terms(g), from, step);
+                    advance = ahead.fetches(block) * ahead.step;
+                }
+                ahead.take(block, advance);
                 block.x = tile.x + g * any.x_group;
                 if (tile.two_rows)
-                    any_tile<T, KV, S, true>(tile.pixels, block);
+                    any_tile<T, KV, Near, true>(tile.pixels, block);
                 else
-                    any_tile<T, KV, S, false>(tile.pixels, block);
+                    any_tile<T, KV, Near, false>(tile.pixels, block);
                 block.sums += tile.pixels * pitch;
                 block.part += tile.pixels * pitch;
+                block.dst += tile.pixels * a.store.pixel_stride;
                 pixel += tile.pixels;
             }
             if (block.complete) count.next(sums, run.pixels * pitch);
         }
     }
+    if (straight) return;
     count.finish(sums, run.pixels * pitch);
     store_run<T, KV>(a.store, sums, run.pixels, oc, channels, run.pixel);
 }
@@ -315,9 +380,9 @@ template <class T> void sweep(const DenseSweep<T>& a) {
         Run<T> run;
         while (runs.next(run)) {
             if (channels > lanes<T>)
-                a.x_step == 2 ? run_sums<T, 2, 2>(a, run, w, oc, channels) : run_sums<T, 2, 1>(a, run, w, oc, channels);
+                a.x_step == 1 ? run_sums<T, 2, true>(a, run, w, oc, channels) : run_sums<T, 2, false>(a, run, w, oc, channels);
             else
-                a.x_step == 2 ? run_sums<T, 1, 2>(a, run, w, oc, channels) : run_sums<T, 1, 1>(a, run, w, oc, channels);
+                a.x_step == 1 ? run_sums<T, 1, true>(a, run, w, oc, channels) : run_sums<T, 1, false>(a, run, w, oc, channels);
         }
     }
 }

@@ -135,6 +135,21 @@ template <class T> NPCONV_INLINE bool rows_align(const DenseStore<T>& s) {
     return s.pixel_stride == 1 && s.channel_stride % lanes<T> == 0;
 }
 
+// Whole vectors of channels.
+template <class T, int KV>
+NPCONV_INLINE void store_run_dense(const DenseStore<T>& s, const T* sums, std::int64_t pixels, std::int64_t oc, std::int64_t pixel) {
+    constexpr int L = lanes<T>;
+    const Simple<T> simple(s.epilogue);
+    Vec<T> scale[KV], bias[KV];
+    NPCONV_UNROLL for (int v = 0; v < KV; ++v) {
+        scale[v] = channels_scale(s.epilogue, oc + v * L, L);
+        bias[v] = channels_bias(s.epilogue, oc + v * L, L);
+    }
+    T* dst = s.dst + oc + pixel * s.pixel_stride;
+    for (std::int64_t p = 0; p < pixels; ++p, dst += s.pixel_stride, sums += KV * L)
+        NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(dst + v * L, simple(load(sums + v * L), scale[v], bias[v]));
+}
+
 // Transposes lanes x lanes sums at a time on their way to rows of pixels; whole vectors are aligned where all rows can be.
 template <class T, int KV>
 NPCONV_INLINE void store_run_planar(const DenseStore<T>& s, const T* sums, std::int64_t pixels, std::int64_t oc,
@@ -150,7 +165,8 @@ NPCONV_INLINE void store_run_planar(const DenseStore<T>& s, const T* sums, std::
             n = p == 0 && lead ? lead : L;
             if (n > pixels - p) n = pixels - p;
             Vec<T> r[L];
-            NPCONV_UNROLL for (int i = 0; i < L; ++i) r[i] = simple(load(sums + (p + i) * (KV * L) + v * L), scale, bias);
+            NPCONV_UNROLL for (int i = 0; i < L; ++i) r[i] = load(sums + (p + i) * (KV * L) + v * L);
+            simple.finish(r, s.epilogue.scale != nullptr, scale, bias);
             transpose(r);
             T* out = dst + p;
             if (n == L && rows == L) {
@@ -169,6 +185,7 @@ template <class T, int KV>
 NPCONV_NOINLINE void store_run(const DenseStore<T>& s, const T* sums, std::int64_t pixels, std::int64_t oc, std::int64_t channels,
                                std::int64_t pixel) {
     constexpr int pitch = KV * lanes<T>;
+    if (s.pixel_stride != 1 && channels == pitch && is_simple(s.epilogue)) return store_run_dense<T, KV>(s, sums, pixels, oc, pixel);
     if (s.pixel_stride != 1) return store_tile<T, true>(s, sums, pitch, int(pixels), channels, oc, pixel);
     if (is_simple(s.epilogue)) return store_run_planar<T, KV>(s, sums, pixels, oc, channels, pixel);
     alignas(64) T turned[pitch * widest_row];

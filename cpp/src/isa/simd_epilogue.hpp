@@ -53,12 +53,25 @@ template <class T> NPCONV_INLINE bool is_simple(const EpilogueArgs<T>& e) {
 }
 template <class T> struct Simple {
     Vec<T> lo, hi;
-    NPCONV_INLINE explicit Simple(const EpilogueArgs<T>& e) {
+    bool clamps;
+    NPCONV_INLINE explicit Simple(const EpilogueArgs<T>& e) : clamps(e.activation != Activation::none) {
         const T inf = T(__builtin_inf());
         lo = set1(e.activation == Activation::clip ? e.p0 : e.activation == Activation::relu ? T(0) : -inf);
         hi = set1(e.activation == Activation::clip ? e.p1 : inf);
     }
     NPCONV_INLINE Vec<T> clamp(Vec<T> v) const { return min(hi, max(lo, v)); }
+    // Several at once, with a branch that is always the same; not an fma where nothing is scaled: additions have pipelines
+    // of their own.
+    template <int N> NPCONV_INLINE void finish(Vec<T> (&v)[N], bool scaled, Vec<T> scale, Vec<T> bias) const {
+        if (scaled) {
+            NPCONV_UNROLL for (int i = 0; i < N; ++i) v[i] = fma(v[i], scale, bias);
+        } else {
+            NPCONV_UNROLL for (int i = 0; i < N; ++i) v[i] = add(v[i], bias);
+        }
+        if (clamps) {
+            NPCONV_UNROLL for (int i = 0; i < N; ++i) v[i] = clamp(v[i]);
+        }
+    }
     NPCONV_INLINE Vec<T> operator()(Vec<T> acc, Vec<T> scale, Vec<T> bias) const { return clamp(fma(acc, scale, bias)); }
 };
 
