@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument("--peers", nargs="*", default=[], help="torch, ncnn")
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
     parser.add_argument("--seconds", type=float, default=1.0, help="for one layer and thread count")
+    parser.add_argument("--nhwc", action="store_true", help="all layers in channels-last order, which peers may choose anyway")
     parser.add_argument("--python", help="the peers' interpreter, if it is not this one")
     parser.add_argument("--json", help="where to write the rows")
     options = parser.parse_args()
@@ -27,6 +28,8 @@ def main() -> int:
     rows = [row for name in earlier for row in bench.load(name)]
     wanted = [name for name in options.layers if name not in earlier]
     descriptors = [layer.descriptor for layer in shapes.resolve(wanted)]
+    if options.nhwc:
+        descriptors = [descriptor.replace("_nchw_", "_nhwc_") for descriptor in descriptors]
 
     def progress(done: int, total: int, rows: list[bench.Row]) -> None:
         if sys.stderr.isatty():

@@ -30,6 +30,7 @@ constexpr int unroll = registers == 16 ? 4 : 1;
 constexpr int near_terms = registers == 16 ? dense_block / 2 : dense_block;
 // 49 pixels, nine narrow tiles, must be one run: a last tile of its own would read all weights again (1.2 to 1.3 times as fast).
 constexpr int run_pixels = registers == 16 ? 12 * most_pixels : 8 * most_pixels, run_tiles = 16;
+constexpr std::int64_t near_weights = 128 * 1024;  // that L2 keeps beside all else: they need not be fetched ahead
 template <class T> constexpr int panel_slots = (most_pixels + lanes<T> - 1) / lanes<T> * lanes<T>;
 
 // One tile's share of one block of terms.
@@ -304,6 +305,48 @@ template <class T> struct Ahead {
     static NPCONV_INLINE std::int64_t fetches(const Block<T>& b) { return b.in_order ? (b.end - b.term) / unroll : b.end - b.term; }
 };
 
+// Whether finished sums of a block of so many channels leave the registers for pixels of dense channels.
+template <class T> NPCONV_INLINE bool goes_straight(const DenseSweep<T>& a, std::int64_t channels) {
+    return a.x_step != 1 && a.store.pixel_stride != 1 && channels % lanes<T> == 0 && is_simple(a.store.epilogue) &&
+           !Runs<T>::can_pair(a) && a.terms < std::int64_t(dense_block) * dense_level2 / 2;
+}
+
+template <class T> NPCONV_INLINE void set_output(Block<T>& b, const DenseSweep<T>& a, const Run<T>& run, std::int64_t oc) {
+    const EpilogueArgs<T>& e = a.store.epilogue;
+    b.dst = a.store.dst + oc + run.pixel * a.store.pixel_stride;
+    b.pixel_stride = a.store.pixel_stride;
+    b.scale = e.scale ? e.scale + oc : nullptr;
+    b.bias = e.bias ? e.bias + oc : nullptr;
+    b.clamp = e.activation != Activation::none;
+    b.low = e.activation == Activation::clip ? e.p0 : T(0);
+    b.high = e.activation == Activation::clip ? e.p1 : T(__builtin_huge_val());
+}
+
+// A run whose tiles have the same terms, all in one block, and go straight to memory: little more than a call between the
+// tiles of shallow layers, which are over in a few hundred cycles.
+template <class T, int KV> NPCONV_NOINLINE void run_straight(const DenseSweep<T>& a, const Run<T>& run, const T* w, std::int64_t oc) {
+    Block<T> block;
+    block.w = w;
+    block.x_step = a.x_step;
+    block.x_row = 0;
+    block.panel = false;
+    block.dense = a.sums.sums[0].last.step == 1;
+    block.resume = block.accumulate = false;
+    block.complete = block.straight = true;
+    cut_block(block, a.sums.sums[0].last, 0, dense_block);
+    Ahead<T> ahead;
+    ahead.from = reinterpret_cast<const char*>(w);
+    if (a.terms * a.oc * std::int64_t(sizeof(T)) > near_weights) ahead.next(run, 0, w + a.terms * (KV * lanes<T>), a.terms, KV * lanes<T>);
+    const std::int64_t advance = ahead.fetches(block) * ahead.step;
+    set_output(block, a, run, oc);
+    for (int i = 0; i < run.tiles; ++i) {
+        block.x = run.tile[i].x;
+        ahead.take(block, advance);
+        any_tile<T, KV, false, false>(run.tile[i].pixels, block);
+        block.dst += run.tile[i].pixels * a.store.pixel_stride;
+    }
+}
+
 template <class T, int KV, bool Near>
 NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T* w, std::int64_t oc, std::int64_t channels) {
     constexpr int pitch = KV * lanes<T>;
@@ -319,15 +362,7 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
     // Where edges have lists of their own one block is a whole group.
     block.dense = !Near && any.terms(0).step == 1;
     const bool cut = near_terms < dense_block && !a.x_tile && !block.dense && a.sums.edges == 1 && !a.sums.row_kind;
-    const EpilogueArgs<T>& e = a.store.epilogue;
-    const bool straight = !Near && a.store.pixel_stride != 1 && channels == pitch && is_simple(e) && !Runs<T>::can_pair(a) &&
-                          a.terms < std::int64_t(dense_block) * dense_level2 / 2;
-    block.pixel_stride = a.store.pixel_stride;
-    block.scale = e.scale ? e.scale + oc : nullptr;
-    block.bias = e.bias ? e.bias + oc : nullptr;
-    block.clamp = e.activation != Activation::none;
-    block.low = e.activation == Activation::clip ? e.p0 : T(0);
-    block.high = e.activation == Activation::clip ? e.p1 : T(__builtin_huge_val());
+    const bool straight = !Near && goes_straight(a, channels);
     for (std::int64_t g = 0; g < any.groups; ++g, block.w += any.w_group * pitch) {
         const std::int64_t size = any.terms(g).size(), step = cut ? near_terms : dense_block;
         for (std::int64_t from = 0; from == 0 || from < size; from += step) {
@@ -339,7 +374,7 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
             block.sums = sums;
             block.part = part;
             block.straight = last && straight;
-            block.dst = a.store.dst + oc + run.pixel * a.store.pixel_stride;
+            set_output(block, a, run, oc);
             std::int64_t pixel = run.pixel;
             const DenseSum* sum = nullptr;
             std::int64_t advance = 0;
@@ -370,20 +405,30 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
     store_run<T, KV>(a.store, sums, run.pixels, oc, channels, run.pixel);
 }
 
-// Weights outside, pixels inside: one block of weights stays in L2 (often L1) while it meets every pixel of the band.
+template <class T> NPCONV_INLINE void block_sums(const DenseSweep<T>& a, const Run<T>& run, std::int64_t b, bool straight) {
+    constexpr int L = lanes<T>;
+    const T* w = a.weights + b * 2 * L * a.terms;
+    const std::int64_t left = a.oc - b * 2 * L, channels = left < 2 * L ? left : 2 * L, oc = a.oc_first + b * 2 * L;
+    if (straight && goes_straight(a, channels))
+        channels > L ? run_straight<T, 2>(a, run, w, oc) : run_straight<T, 1>(a, run, w, oc);
+    else if (channels > L)
+        a.x_step == 1 ? run_sums<T, 2, true>(a, run, w, oc, channels) : run_sums<T, 2, false>(a, run, w, oc, channels);
+    else
+        a.x_step == 1 ? run_sums<T, 1, true>(a, run, w, oc, channels) : run_sums<T, 1, false>(a, run, w, oc, channels);
+}
+
+// Weights outside, pixels inside: one block of weights stays in L2 (often L1) while it meets every pixel of the band. Sums of
+// one block that go straight to memory are taken the other way round, which needs no more of L2 (a byte of weights a cycle)
+// and completes a few pixels of the output after the other.
 template <class T> void sweep(const DenseSweep<T>& a) {
-    constexpr int block = 2 * lanes<T>;
-    for (std::int64_t b = a.block_begin; b < a.block_end; ++b) {
-        const T* w = a.weights + b * block * a.terms;
-        const std::int64_t left = a.oc - b * block, channels = left < block ? left : block, oc = a.oc_first + b * block;
-        Runs<T> runs(a);
-        Run<T> run;
-        while (runs.next(run)) {
-            if (channels > lanes<T>)
-                a.x_step == 1 ? run_sums<T, 2, true>(a, run, w, oc, channels) : run_sums<T, 2, false>(a, run, w, oc, channels);
-            else
-                a.x_step == 1 ? run_sums<T, 1, true>(a, run, w, oc, channels) : run_sums<T, 1, false>(a, run, w, oc, channels);
-        }
+    const bool straight = a.terms <= dense_block && a.x_step != 1 && a.sums.edges == 1 && !a.sums.row_kind && a.sums.sums[0].groups == 1;
+    Run<T> run;
+    if (straight) {
+        for (Runs<T> runs(a); runs.next(run);)
+            for (std::int64_t b = a.block_begin; b < a.block_end; ++b) block_sums(a, run, b, true);
+    } else {
+        for (std::int64_t b = a.block_begin; b < a.block_end; ++b)
+            for (Runs<T> runs(a); runs.next(run);) block_sums(a, run, b, false);
     }
 }
 

@@ -158,11 +158,13 @@ double pack_cost(double filter, double workers, const Isa& isa, const Machine& m
 }
 
 // A unit meets an output channel in 250 cycles for three channels, mostly loads and multiplications; its input transform
-// takes as long as eight of these. 16 registers hold the outputs of a tile but nothing else.
+// takes as long as eight of these. 16 registers hold the outputs of a tile but nothing else: 420 cycles.
 double few_seconds(const ConvDesc& d, const Isa& isa, int threads, const Machine& machine) {
     const double lanes = isa.vector_bytes / 4.0, cycle = 2 * lanes / machine.fma_f32, ic = static_cast<double>(d.icg());
     const double units = std::ceil(static_cast<double>(d.w().out) / lanes) * std::ceil(static_cast<double>(d.h().out) / 4) / 4;
-    const double unit = ((60 + 64 * ic) * static_cast<double>(d.ocg()) + 700 * ic + 200) * (isa.registers == 32 ? 1 : 2);
+    const bool wide = isa.registers == 32;
+    const double unit = wide ? (60 + 64 * ic) * static_cast<double>(d.ocg()) + 700 * ic + 200
+                             : (170 + 84 * ic) * static_cast<double>(d.ocg()) + 1000 * ic + 280;
     double seconds = machine.call_overhead + static_cast<double>(d.mb * d.g) * units * unit * cycle / threads;
     if (threads > 1) seconds += machine.parallel_overhead;
     if (d.weights == Weights::fresh) seconds += static_cast<double>(d.oc) * ic * 60e-9;
@@ -174,7 +176,7 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
     const double image = static_cast<double>(d.mb * (d.ic * d.in_pixels() + d.oc * d.out_pixels())) * static_cast<double>(item_size(d.src));
     // Images that don't stay in L3 from call to call are waited for by strips and stores.
     const double far = image > 0.25 * machine.l3_bytes ? image * 25e-12 / threads : 0;
-    if (p.few) return few_seconds(d, isa, threads, machine) + 0.5 * far;
+    if (p.few) return few_seconds(d, isa, threads, machine) + (isa.registers == 32 ? 0.5 : 1.2) * far;
     const WinogradGrid grid(d, p);
     const std::int64_t lanes = isa.vector_bytes / static_cast<std::int64_t>(item_size(d.src));
     const PointsLayout layout(isa, d.src, grid.units(), winograd_inner(d, lanes), d.ocg());
