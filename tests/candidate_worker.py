@@ -24,7 +24,7 @@ from matrix_worker import CONV, PLAN, problem, relabel
 import npconv as nc
 from npconv import _npconv
 
-LAYOUTS = {order: (order, order == "nhwc") for order in ("nchw", "plane_gaps", "channels_reversed", "nhwc")}
+LAYOUTS = {order: (order, order in ("nhwc", "pixel_gaps")) for order in ("nchw", "plane_gaps", "channels_reversed", "nhwc", "pixel_gaps")}
 
 
 def force(descriptor: str, threads: int, algorithm: str, parameters: str) -> None:
@@ -103,6 +103,8 @@ def main() -> None:
         if empty(shape):
             continue
         for layout in LAYOUTS:
+            if layout == "pixel_gaps" and shape.x[1 if shape.batched else 0] == 1:
+                continue  # one channel with gaps is an order of its own, for which nothing was forced
             check.shape(shape, "float64" if len(name) % 3 == 0 else "float32", layout)
     json.dump({"ran": check.ran, "failed": check.failed[:20], "failures": len(check.failed)}, sys.stdout)
 

@@ -105,6 +105,22 @@ def test_weights_meet_the_padding(algorithm, problem, value):
     same(plan(x.shape, w, algorithm=algorithm, **parameters)(x), want, limit)
 
 
+@pytest.mark.parametrize("value", SPECIAL)
+@pytest.mark.parametrize(("algorithm", "problem"), [(a, p) for a, p in PAIRS if a in ("im2col", "direct", "depthwise")])
+def test_channels_last(algorithm, problem, value):
+    """Images whose channels are dense are read in place: products with the padding must not get lost there either."""
+    x, w, parameters = data(problem)
+    x[:, :, ::3] = 0
+    x[places(x.shape)[2]] = SPECIAL[value]
+    for weights in (w, w.copy()):
+        if weights is not w:
+            weights[(len(w) - 1, w.shape[1] - 1) + (-1,) * (w.ndim - 2)] = SPECIAL[value]
+        want, limit = oracle.conv(x, weights, **parameters), limit_of(x, weights, parameters)
+        last = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+        got = conv(last, weights, algorithm=algorithm, data_format="channels_last", **parameters)
+        same(np.moveaxis(got, -1, 1), want, limit)
+
+
 @pytest.mark.parametrize("mode", ["constant", "reflect", "symmetric", "replicate", "circular"])
 @pytest.mark.parametrize(("algorithm", "stride"), [*((a, 1) for a in ALL if a != "reference"), ("winograd", 2)])
 def test_borders_repeat_special_values(algorithm, stride, mode):
