@@ -6,12 +6,17 @@
 // layer runs at half speed). The sums of the run wait in L1 (14 KB; 5), pixel by pixel, so that they leave in whole lines
 // of the output whatever the tiles were.
 //
+// Pixels of dense channels (nhwc) are read in place, each a stream, and finished sums go from the registers to pixels of the
+// output (`straight`); where they are one block of terms, runs are outside and weights inside. A tile takes 42 to 50 cycles
+// beside its products (Zen 3, all in L1; 85 to 140 when each tile set up what a whole run shares).
+//
 // Where X is the image itself, tiles at the ends of its rows leave out the products with the padding: 9 % of a 3x3 layer
 // with stride 2 on 14x14 pixels, 18 % with stride 1 on 7x7.
 //
 // bench/RESULTS.md has what layers reach. AVX-512 on Zen 4, when the tiles at row ends still had an order of their own: 85 to
-// 95 % of the FMA peak from 200 terms on (16 loads for 28 FMAs). AVX2 on Zen 3, undisturbed: 72 to 84 % in place
-// where sums are deep (8 loads for 12), 83 to 88 from panels, whose tiles are one stream each.
+// 95 % of the FMA peak from 200 terms on (16 loads for 28 FMAs). AVX2 on Zen 3, undisturbed: 72 to 84 % in planes
+// where sums are deep (8 loads for 12), 83 to 89 from panels, whose tiles are one stream each (the sweep alone 93 to 97, the rest
+// is the copy); pixels of dense channels in place 85 to 92.
 #include "gemm/kernel.hpp"
 #include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"
