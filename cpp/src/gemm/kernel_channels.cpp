@@ -422,15 +422,15 @@ template <class T> NPCONV_INLINE void block_sums(const DenseSweep<T>& a, const R
         a.x_step == 1 ? run_sums<T, 1, true>(a, run, w, oc, channels) : run_sums<T, 1, false>(a, run, w, oc, channels);
 }
 
-// Weights outside, pixels inside: one block of weights stays in L2 (often L1) while it meets every pixel of the band. Sums of
-// one block that go straight to memory are taken the other way round, which needs no more of L2 (a byte of weights a cycle)
-// and completes a few pixels of the output after the other.
+// Weights outside, pixels inside: one block of weights stays in L2 (often L1) while it meets every pixel of the band. Short
+// sums for pixels of dense channels are taken the other way round, which needs no more of L2 (a byte of weights a cycle) and
+// completes a few pixels of the output after the other.
 template <class T> void sweep(const DenseSweep<T>& a) {
-    const bool straight = a.terms <= dense_block && a.x_step != 1 && a.sums.edges == 1 && !a.sums.row_kind && a.sums.sums[0].groups == 1;
+    const bool straight = a.x_step != 1 && a.sums.edges == 1 && !a.sums.row_kind && a.sums.sums[0].groups == 1;
     Run<T> run;
-    if (straight) {
+    if (a.terms <= dense_block && a.store.pixel_stride != 1) {
         for (Runs<T> runs(a); runs.next(run);)
-            for (std::int64_t b = a.block_begin; b < a.block_end; ++b) block_sums(a, run, b, true);
+            for (std::int64_t b = a.block_begin; b < a.block_end; ++b) block_sums(a, run, b, straight);
     } else {
         for (std::int64_t b = a.block_begin; b < a.block_end; ++b)
             for (Runs<T> runs(a); runs.next(run);) block_sums(a, run, b, false);
