@@ -58,6 +58,8 @@ _SHAPES = (
     Shape("k3_28", (1, 32, 28, 28), (32, 32, 3, 3), padding=1),
     Shape("k3_14", (1, 64, 14, 14), (64, 64, 3, 3), padding=1),
     Shape("k3_56", (1, 16, 56, 55), (16, 16, 3, 3), padding=1),
+    Shape("k3_rows_of_3", (1, 6, 9, 3), (16, 6, 3, 3), padding=1),
+    Shape("k3_rows_of_6", (2, 6, 5, 6), (16, 6, 3, 3), padding=1),
     Shape("k3_valid", (1, 5, 9, 8), (7, 5, 3, 3)),
     Shape("k3_full", (1, 4, 6, 7), (5, 4, 3, 3), padding="full"),
     Shape("k3_tiny_image", (1, 9, 2, 3), (4, 9, 3, 3), padding=1),
