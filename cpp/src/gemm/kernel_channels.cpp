@@ -16,7 +16,7 @@
 // bench/RESULTS.md has what layers reach. AVX-512 on Zen 4, when the tiles at row ends still had an order of their own: 85 to
 // 95 % of the FMA peak from 200 terms on (16 loads for 28 FMAs). AVX2 on Zen 3, undisturbed: 72 to 84 % in planes
 // where sums are deep (8 loads for 12), 83 to 89 from panels, whose tiles are one stream each (the sweep alone 93 to 97, the rest
-// is the copy); pixels of dense channels in place 85 to 92.
+// is the copy); pixels of dense channels in place 85 to 92 in large layers, 60 to 89 beside busy hyperthreads.
 #include "gemm/kernel.hpp"
 #include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"
@@ -50,11 +50,10 @@ template <class T> struct Block {
     std::ptrdiff_t ahead_step;
     T *sums, *part;  // of the tile; of this block alone, while it is not complete
     bool resume, complete, accumulate;  // from `part`; to sums, not to `part`; on top of what stands there
-    bool straight, clamp;  // the sum is finished and leaves the registers for pixels of dense channels, perhaps clamped
+    bool straight;  // the sum is finished and leaves the registers for pixels of dense channels
     T* dst;
     std::int64_t pixel_stride;
-    const T *scale, *bias;  // of the first channel, or null
-    T low, high;
+    Straight<T> epilogue;
 };
 
 // What KV weights add to PX pixels of one row, or to PX / 2 pixels of each of two rows, without the pixels that a row leaves
@@ -91,20 +90,17 @@ template <class T, int PX, int KV> NPCONV_INLINE void begin_sums(const Block<T>&
 }
 template <class T, int PX, int KV> NPCONV_INLINE void store_straight(const Block<T>& b, Vec<T> (&acc)[PX][KV]) {
     constexpr int L = lanes<T>;
+    const Straight<T>& e = b.epilogue;
     NPCONV_UNROLL for (int v = 0; v < KV; ++v) {
-        if (b.scale) {
-            const Vec<T> scale = load(b.scale + v * L), bias = b.bias ? load(b.bias + v * L) : set1(T(0));
+        if (e.scale) {
+            const Vec<T> scale = load(e.scale + v * L), bias = e.bias ? load(e.bias + v * L) : set1(T(0));
             NPCONV_UNROLL for (int i = 0; i < PX; ++i) acc[i][v] = fma(acc[i][v], scale, bias);
-        } else if (b.bias) {  // not an fma: additions have pipelines of their own
-            const Vec<T> bias = load(b.bias + v * L);
+        } else if (e.bias) {  // not an fma: additions have pipelines of their own
+            const Vec<T> bias = load(e.bias + v * L);
             NPCONV_UNROLL for (int i = 0; i < PX; ++i) acc[i][v] = add(acc[i][v], bias);
         }
     }
-    if (b.clamp) {
-        const Vec<T> low = set1(b.low), high = set1(b.high);
-        NPCONV_UNROLL for (int i = 0; i < PX; ++i)
-            NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = min(high, max(low, acc[i][v]));
-    }
+    e.clamp(acc);
     T* dst = b.dst;
     NPCONV_UNROLL for (int i = 0; i < PX; ++i, dst += b.pixel_stride)
         NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(dst + v * L, acc[i][v]);
@@ -317,14 +313,9 @@ template <class T> NPCONV_INLINE bool goes_straight(const DenseSweep<T>& a, std:
 }
 
 template <class T> NPCONV_INLINE void set_output(Block<T>& b, const DenseSweep<T>& a, const Run<T>& run, std::int64_t oc) {
-    const EpilogueArgs<T>& e = a.store.epilogue;
     b.dst = a.store.dst + oc + run.pixel * a.store.pixel_stride;
     b.pixel_stride = a.store.pixel_stride;
-    b.scale = e.scale ? e.scale + oc : nullptr;
-    b.bias = e.bias ? e.bias + oc : nullptr;
-    b.clamp = e.activation != Activation::none;
-    b.low = e.activation == Activation::clip ? e.p0 : T(0);
-    b.high = e.activation == Activation::clip ? e.p1 : T(__builtin_huge_val());
+    b.epilogue.set(a.store.epilogue, oc);
 }
 
 // A run whose tiles have the same terms, all in one block, and go straight to memory: little more than a call between the

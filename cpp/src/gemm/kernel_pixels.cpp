@@ -37,21 +37,15 @@ template <class T> struct Work {
     std::ptrdiff_t ahead;  // from these pixels to some that are needed later; 0: all are near
     const T* w;
     T* sums;
-    bool in_order, accumulate, straight, fetch, clamp;
+    bool in_order, accumulate, straight, fetch;
     T* dst;
     std::int64_t channel_stride, pixels;
-    const T *scale, *bias;  // of the tile's first channel, or null
-    T low, high;
+    Straight<T> epilogue;
 
     // What doesn't change from tile to tile.
     NPCONV_INLINE void set_output(const DenseStore<T>& s, std::int64_t oc) {
-        const EpilogueArgs<T>& e = s.epilogue;
         channel_stride = s.channel_stride;
-        scale = e.scale ? e.scale + oc : nullptr;
-        bias = e.bias ? e.bias + oc : nullptr;
-        clamp = e.activation != Activation::none;
-        low = e.activation == Activation::clip ? e.p0 : T(0);
-        high = e.activation == Activation::clip ? e.p1 : T(__builtin_huge_val());
+        epilogue.set(s.epilogue, oc);
     }
 };
 
@@ -61,7 +55,7 @@ template <class T> NPCONV_INLINE bool goes_straight(const DenseSweep<T>& a) {
 
 template <class T, int MR, int NV> NPCONV_INLINE void store_straight(const Work<T>& work, Vec<T> (&acc)[MR][NV]) {
     constexpr int L = lanes<T>;
-    const T *scale = work.scale, *bias = work.bias;
+    const T *scale = work.epilogue.scale, *bias = work.epilogue.bias;
     if (scale) {
         NPCONV_UNROLL for (int i = 0; i < MR; ++i) {
             NPCONV_OPAQUE(scale);
@@ -75,11 +69,7 @@ template <class T, int MR, int NV> NPCONV_INLINE void store_straight(const Work<
             NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = add(acc[i][v], b);
         }
     }
-    if (work.clamp) {
-        const Vec<T> low = set1(work.low), high = set1(work.high);
-        NPCONV_UNROLL for (int i = 0; i < MR; ++i)
-            NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = min(high, max(low, acc[i][v]));
-    }
+    work.epilogue.clamp(acc);
     T* dst = work.dst;
     const std::int64_t stride = work.channel_stride, last = work.pixels - (NV - 1) * L;
     if (last == L) {

@@ -363,6 +363,6 @@ constexpr const char* param_names[] = {"path", "rows", nullptr};
 
 }  // namespace
 
-const Algorithm depthwise_algorithm = {"depthwise", 2, param_names, refuse, estimate, candidates, make_plan};
+const Algorithm depthwise_algorithm = {"depthwise", 3, param_names, refuse, estimate, candidates, make_plan};
 
 }  // namespace npconv

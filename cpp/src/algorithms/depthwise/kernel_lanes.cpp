@@ -109,9 +109,10 @@ template <class T, int K, int S, class Out> NPCONV_NOINLINE void row_unrolled(co
 }
 
 // Two output rows of a 3x3 kernel at a time, four pixels each, from four rows of nhwc pixels: 42 loads for 72 FMAs, taps included
-// (a tile of 7 pixels of one row: 36 for 63), and each row of the image is read twice, not three times. On Zen 3 1.2 to 1.35
-// times as fast as single rows: 8 cycles for a vector of outputs, 12 for 144x56 (10.5 and 15), where 4.5 are arithmetic: NumPy's
-// arrays begin 16 bytes behind a line, which every second vector of channels then crosses, and half a line at a time comes from L2.
+// (a tile of 7 pixels of one row: 36 for 63), and each row of the image is read twice, not three times. On Zen 3 1.4 to 2.2
+// times as fast as single rows (medians, round robin in one run; 144x56 35 % of the FMA peak of that run, 192x28 38): 8 cycles for
+// a vector of outputs, 12 for 144x56, where 4.5 are arithmetic: NumPy's arrays begin 16 bytes behind a line, which every second
+// vector of channels then crosses, and half a line at a time comes from L2.
 template <class T> struct PairJob {
     RowJob<T> row;  // rows: the four
     T* second;      // where the second output row begins
