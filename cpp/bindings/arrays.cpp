@@ -158,8 +158,16 @@ Order classify(Tensor& t) {
     return Order::any;
 }
 
+// NumPy's own memory begins 16 bytes behind a line, so that every other vector that is stored crosses one: channels-last
+// outputs of few terms then take up to twice as long. Hence a part of a longer array.
 py::array empty(const Shape& shape, DType t) {
-    return py::array(numpy_dtype(t), std::vector<py::ssize_t>(shape.begin(), shape.end()));
+    constexpr std::intptr_t line = 64;
+    const py::dtype type = numpy_dtype(t);
+    py::ssize_t bytes = type.itemsize();
+    for (const std::int64_t n : shape) bytes *= n;
+    const py::array whole(py::dtype::of<std::uint8_t>(), std::vector<py::ssize_t>{bytes + line});
+    const auto begin = reinterpret_cast<std::intptr_t>(whole.data());
+    return py::array(type, std::vector<py::ssize_t>(shape.begin(), shape.end()), reinterpret_cast<void*>((begin + line - 1) / line * line), whole);
 }
 
 namespace {

@@ -42,7 +42,7 @@ Tensor view(const py::array&, DType, const AxisOrder&);
 // Which memory order this is; sets the strides of axes of size 1 to what that order expects.
 Order classify(Tensor&);
 
-py::array empty(const Shape&, DType);
+py::array empty(const Shape&, DType);  // begins on a cache line
 
 // The bytes that an array touches, as [begin, end).
 bool overlap(const py::array&, const py::array&);

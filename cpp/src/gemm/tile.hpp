@@ -135,28 +135,6 @@ template <class T> NPCONV_INLINE bool rows_align(const DenseStore<T>& s) {
     return s.pixel_stride == 1 && s.channel_stride % lanes<T> == 0;
 }
 
-// What a simple epilogue needs where finished sums leave the registers: of the first channel of a tile, and no vectors, which a
-// tile with all its sums has no registers for until its end.
-template <class T> struct Straight {
-    const T *scale, *bias;  // or null
-    bool clamps;
-    T low, high;
-
-    NPCONV_INLINE void set(const EpilogueArgs<T>& e, std::int64_t oc) {
-        scale = e.scale ? e.scale + oc : nullptr;
-        bias = e.bias ? e.bias + oc : nullptr;
-        clamps = e.activation != Activation::none;
-        low = e.activation == Activation::clip ? e.p0 : T(0);
-        high = e.activation == Activation::clip ? e.p1 : T(__builtin_huge_val());
-    }
-    template <int M, int N> NPCONV_INLINE void clamp(Vec<T> (&acc)[M][N]) const {
-        if (!clamps) return;
-        const Vec<T> lo = set1(low), hi = set1(high);
-        NPCONV_UNROLL for (int i = 0; i < M; ++i)
-            NPCONV_UNROLL for (int v = 0; v < N; ++v) acc[i][v] = min(hi, max(lo, acc[i][v]));
-    }
-};
-
 // Whole vectors of channels.
 template <class T, int KV>
 NPCONV_INLINE void store_run_dense(const DenseStore<T>& s, const T* sums, std::int64_t pixels, std::int64_t oc, std::int64_t pixel) {

@@ -75,6 +75,41 @@ template <class T> struct Simple {
     NPCONV_INLINE Vec<T> operator()(Vec<T> acc, Vec<T> scale, Vec<T> bias) const { return clamp(fma(acc, scale, bias)); }
 };
 
+// What a simple epilogue needs where finished sums leave the registers: of the first channel of a tile, and no vectors, which a
+// tile with all its sums has no registers for until its end.
+template <class T> struct Straight {
+    const T *scale, *bias;  // or null
+    bool clamps;
+    T low, high;
+
+    NPCONV_INLINE void set(const EpilogueArgs<T>& e, std::int64_t oc) {
+        scale = e.scale ? e.scale + oc : nullptr;
+        bias = e.bias ? e.bias + oc : nullptr;
+        clamps = e.activation != Activation::none;
+        low = e.activation == Activation::clip ? e.p0 : T(0);
+        high = e.activation == Activation::clip ? e.p1 : T(__builtin_huge_val());
+    }
+    // Of pixels x vectors of neighbouring channels, `c` behind the first.
+    template <int M, int N> NPCONV_INLINE void finish_channels(Vec<T> (&acc)[M][N], std::int64_t c = 0) const {
+        NPCONV_UNROLL for (int v = 0; v < N; ++v) {
+            if (scale) {
+                const Vec<T> by = load(scale + c + v * lanes<T>), plus = bias ? load(bias + c + v * lanes<T>) : set1(T(0));
+                NPCONV_UNROLL for (int i = 0; i < M; ++i) acc[i][v] = fma(acc[i][v], by, plus);
+            } else if (bias) {  // not an fma: additions have pipelines of their own
+                const Vec<T> plus = load(bias + c + v * lanes<T>);
+                NPCONV_UNROLL for (int i = 0; i < M; ++i) acc[i][v] = add(acc[i][v], plus);
+            }
+        }
+        clamp(acc);
+    }
+    template <int M, int N> NPCONV_INLINE void clamp(Vec<T> (&acc)[M][N]) const {
+        if (!clamps) return;
+        const Vec<T> lo = set1(low), hi = set1(high);
+        NPCONV_UNROLL for (int i = 0; i < M; ++i)
+            NPCONV_UNROLL for (int v = 0; v < N; ++v) acc[i][v] = min(hi, max(lo, acc[i][v]));
+    }
+};
+
 // How many elements from p on lie before the next whole vector's alignment. Stores across two lines cost twice.
 template <class T> NPCONV_INLINE std::int64_t unaligned(const T* p) {
     constexpr std::uintptr_t bytes = lanes<T> * sizeof(T);

@@ -1,5 +1,6 @@
-// One input channel per group. Four paths share one scheme of tasks (image, channels, depth, rows, columns):
-//   lanes   lanes = channels; everything, and the only one that writes nhwc
+// One input channel per group. Five paths share one scheme of tasks (image, channels, depth, rows, columns):
+//   lanes   lanes = channels; everything
+//   nhwc    lanes = channels, all of them for a few pixels at a time; nhwc to nhwc, one output a channel
 //   rows    lanes = pixels; 3x3, stride 1 or 2, nchw, mostly straight from the image
 //   planar  lanes = pixels over a padded copy of one channel; few channels or large kernels, to nchw
 //   interleaved  lanes = whole nhwc pixels of few channels
@@ -24,13 +25,13 @@ using depthwise::Kernels;
 using depthwise::Problem;
 using depthwise::Task;
 
-enum Path : std::int32_t { lanes = 0, rows = 1, planar = 2, interleaved = 3 };
+enum Path : std::int32_t { lanes = 0, rows = 1, planar = 2, interleaved = 3, nhwc = 4 };
 
 const Kernels& kernels_of(std::int32_t path, const Isa& isa) {
-    static const Kernels* const table[][4] = {
+    static const Kernels* const table[][5] = {
 #define NPCONV_ISA(n)                                                                                  \
     {&n::depthwise_lanes_kernels, &n::depthwise_rows_kernels, &n::depthwise_planar_kernels,            \
-     &n::depthwise_interleaved_kernels},
+     &n::depthwise_interleaved_kernels, &n::depthwise_nhwc_kernels},
 #include "isa/list.inc"
     };
     return *table[isa.level][path];
@@ -80,6 +81,10 @@ bool lanes_unrolled(const ConvDesc& d) {
     return w.dilation == 1 && w.stride <= 2 && (w.kernel == 3 || w.kernel == 5 || w.kernel == 7) && d.taps() <= 256;
 }
 
+bool nhwc_fits(const ConvDesc& d) {
+    return d.src_order == Order::nhwc && d.dst_order == Order::nhwc && d.oc == d.ic && lanes_unrolled(d);
+}
+
 // Whether the lanes path finds columns near the left and right border through the map, not in a padded copy: cheap where
 // a column is loaded once, else only worth it if they are few.
 bool lanes_mapped(const ConvDesc& d) {
@@ -110,8 +115,8 @@ Partition partition(const ConvDesc& d, const Isa& isa, const Params& params, std
     const std::int64_t size = static_cast<std::int64_t>(item_size(d.src)), L = lanes_of(isa, d.src);
     const std::int64_t wanted = threads > 1 ? 4 * threads : 1, path = params.v[0];
     Partition p{1, h.out, w.out, 0, 0, 0, 0};
-    const std::int64_t vector = path == lanes ? L : path == interleaved ? d.ic : 1;
-    const std::int64_t column_bytes = path == rows ? 0 : d.d().kernel * h.extent() * vector * size;
+    const std::int64_t vector = path == lanes || path == nhwc ? L : path == interleaved ? d.ic : 1;
+    const std::int64_t column_bytes = path == rows || path == nhwc ? 0 : d.d().kernel * h.extent() * vector * size;
     if (column_bytes * reach(w, w.out) > strip_budget)  // narrower, but not so narrow that halos dominate
         p.columns = std::min(w.out, std::max((strip_budget / column_bytes - w.extent()) / w.stride, 8 * L));
     const std::int64_t row_bytes = d.d().kernel * reach(w, p.columns) * vector * size;
@@ -122,6 +127,9 @@ Partition partition(const ConvDesc& d, const Isa& isa, const Params& params, std
         const bool many = d.src_order == Order::nhwc && d.dst_order == Order::nhwc;
         p.channels = L * (many ? std::clamp<std::int64_t>(lanes_direct(d) ? blocks : strip_budget / ring, 1, blocks) : 1);
         if (lanes_direct(d)) least_rows = 1;
+    } else if (path == nhwc) {
+        p.channels = ceil_div(d.ic, L) * L;
+        least_rows = 2;
     } else {
         if (path != rows) p.rows = std::clamp((strip_budget / row_bytes - h.extent()) / h.stride,
                                                  std::min<std::int64_t>(h.out, h.dilation <= 8 ? 8 * h.dilation : 1), h.out);
@@ -136,6 +144,8 @@ Partition partition(const ConvDesc& d, const Isa& isa, const Params& params, std
         p.tasks_per_image = p.channel_tasks * d.d().out * p.row_tasks * p.column_tasks;
         return mb * p.tasks_per_image;
     };
+    // Whole lines of large images stay together, and pairs of rows.
+    while (path == nhwc && count() < wanted && p.rows > 16) p.rows = ceil_div(ceil_div(p.rows, 2), 2) * 2;
     while (count() < wanted && p.channels > vector) p.channels = ceil_div(p.channels / vector, 2) * vector;
     while (count() < wanted && p.rows > least_rows) p.rows = ceil_div(p.rows, 2);
     const std::int64_t least_columns = std::max(16 * L, 4 * w.extent());  // signals: a single row
@@ -154,7 +164,7 @@ public:
 
     std::size_t packed_bytes() const override {
         const std::int64_t path = params.v[0];
-        const std::int64_t c = path == lanes ? ceil_div(desc.ic, L()) * L() : path == interleaved ? L() : desc.ic;
+        const std::int64_t c = path == lanes || path == nhwc ? ceil_div(desc.ic, L()) * L() : path == interleaved ? L() : desc.ic;
         return static_cast<std::size_t>(c * desc.ocg() * desc.taps()) * sizeof(T);
     }
 
@@ -316,7 +326,9 @@ double estimate(const ConvDesc& desc, const Isa& isa, const Params& p, int threa
     for (const Axis& a : d.axis) in *= static_cast<double>(std::min(a.in, reach(a, a.out)));
     const double out = static_cast<double>(d.mb * d.oc * d.out_pixels());
     const double fma = 2 / m.fma(d.src) * (isa.registers >= 32 ? 1 : 1.3), at_once = static_cast<double>(p.v[1]);
-    double seconds = p.v[0] == lanes  ? lanes_seconds(d, L, in, out, fma)
+    // With 16 registers, Zen 3; with 32 not timed, and the same until then.
+    const double whole_lines = p.v[0] == lanes || isa.registers >= 32 ? 1 : d.w().kernel == 3 && d.w().stride == 1 ? 0.75 : 1.05;
+    double seconds = p.v[0] == lanes || p.v[0] == nhwc ? lanes_seconds(d, L, in, out, fma) * whole_lines
                      : p.v[0] == rows ? rows_seconds(d, isa.registers < 32 && at_once >= 7, L, out, fma, at_once)
                      : p.v[0] == planar ? planar_seconds(d, L, in, out, fma, at_once)
                                         : interleaved_seconds(d, L, in, out, fma, at_once);
@@ -337,7 +349,9 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int, Rigor) {
         p.v[1] = r;
         list.push_back(p);
     };
+    if (nhwc_fits(d) && !wide) add(nhwc, 1);  // before lanes: of equal estimates the first is taken
     add(lanes, 1);
+    if (nhwc_fits(d) && wide) add(nhwc, 1);  // not timed
     if (rows_fits(d)) {
         add(rows, 7);
         add(rows, 4);
@@ -363,6 +377,6 @@ constexpr const char* param_names[] = {"path", "rows", nullptr};
 
 }  // namespace
 
-const Algorithm depthwise_algorithm = {"depthwise", 3, param_names, refuse, estimate, candidates, make_plan};
+const Algorithm depthwise_algorithm = {"depthwise", 4, param_names, refuse, estimate, candidates, make_plan};
 
 }  // namespace npconv

@@ -73,6 +73,7 @@ namespace npconv {
     extern const depthwise::Kernels depthwise_rows_kernels;  \
     extern const depthwise::Kernels depthwise_planar_kernels; \
     extern const depthwise::Kernels depthwise_interleaved_kernels; \
+    extern const depthwise::Kernels depthwise_nhwc_kernels; \
     }
 #include "isa/list.inc"
 

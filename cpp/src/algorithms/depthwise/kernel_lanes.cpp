@@ -40,11 +40,6 @@ template <class T> struct FinalOut {
         else store_partial(out + i * step, v, n);
     }
     NPCONV_INLINE void advance(std::int64_t n_pixels) { out += n_pixels * step; }
-    // Whole vectors of neighbouring pixels from pixel `at` on.
-    template <int PX> NPCONV_INLINE void put_at(T* at, bool scaled, Vec<T> (&acc)[PX]) const {
-        simple.finish(acc, scaled, scale, bias);
-        NPCONV_UNROLL for (int i = 0; i < PX; ++i, at += step) store(at, acc[i]);
-    }
 };
 
 // One output row. Columns of a row are those of the padded copy, or, with a map, those of the image: outputs whose
@@ -106,62 +101,6 @@ template <class T, int K, int S, class Out> NPCONV_NOINLINE void row_unrolled(co
     if (n & 4) tile_somewhere<T, K, S, 4>(job, x, out), x += 4 * S;
     if (n & 2) tile_somewhere<T, K, S, 2>(job, x, out), x += 2 * S;
     if (n & 1) tile_somewhere<T, K, S, 1>(job, x, out);
-}
-
-// Two output rows of a 3x3 kernel at a time, four pixels each, from four rows of nhwc pixels: 42 loads for 72 FMAs, taps included
-// (a tile of 7 pixels of one row: 36 for 63), and each row of the image is read twice, not three times. On Zen 3 1.4 to 2.2
-// times as fast as single rows (medians, round robin in one run; 144x56 35 % of the FMA peak of that run, 192x28 38): 8 cycles for
-// a vector of outputs, 12 for 144x56, where 4.5 are arithmetic: NumPy's arrays begin 16 bytes behind a line, which every second
-// vector of channels then crosses, and half a line at a time comes from L2.
-template <class T> struct PairJob {
-    RowJob<T> row;  // rows: the four
-    T* second;      // where the second output row begins
-    bool scaled;
-};
-constexpr int pair_pixels = 4;
-
-template <class T, bool Border> NPCONV_INLINE void pair_tile(const PairJob<T>& job, std::int64_t x, const FinalOut<T>& out) {
-    constexpr int L = lanes<T>, PX = pair_pixels, columns = PX + 2;
-    const std::int64_t step = job.row.rows[0].step;
-    const T* const w = job.row.weights;
-    Vec<T> upper[PX], lower[PX];
-    NPCONV_UNROLL for (int i = 0; i < PX; ++i) upper[i] = lower[i] = set1(T(0));
-    std::int64_t column[columns];
-    NPCONV_UNROLL for (int j = 0; j < columns; ++j) column[j] = Border ? job.row.map[x + j] : 0;
-    const std::int64_t first = Border ? 0 : first_column(job.row, x) * step;
-    NPCONV_UNROLL for (int r = 0; r < 4; ++r) {
-        const T* p = job.row.rows[r].p + first;
-        Vec<T> tap[3], above[3];
-        NPCONV_UNROLL for (int k = 0; k < 3; ++k) {
-            if (r < 3) tap[k] = load(w + (3 * r + k) * L);
-            if (r > 0) above[k] = load(w + (3 * r - 3 + k) * L);
-        }
-        NPCONV_UNROLL for (int j = 0; j < columns; ++j) {
-            const T* q = p + j * step;
-            if (Border) {
-                q = column[j] < 0 ? job.row.padding : p + column[j] * step;
-                NPCONV_OPAQUE(q);  // or each column would be a branch with all that follows it twice
-            }
-            const Vec<T> v = load(q);
-            NPCONV_UNROLL for (int k = 0; k < 3; ++k) {
-                if (j - k < 0 || j - k >= PX) continue;
-                if (r < 3) fma_into(upper[j - k], v, tap[k]);
-                if (r > 0) fma_into(lower[j - k], v, above[k]);
-            }
-        }
-    }
-    out.put_at(out.out + x * out.step, job.scaled, upper);
-    out.put_at(job.second + x * out.step, job.scaled, lower);
-}
-
-// The last tile begins where it has all its pixels: some are computed twice.
-template <class T> NPCONV_NOINLINE void row_pair(const PairJob<T>& job, const FinalOut<T>& out) {
-    const std::int64_t n = job.row.n, last = n - pair_pixels;
-    for (std::int64_t i = 0; i < n; i += pair_pixels) {
-        const std::int64_t x = i < last ? i : last;
-        if (at_border(job.row, x, pair_pixels + 2)) pair_tile<T, true>(job, x, out);
-        else pair_tile<T, false>(job, x, out);
-    }
 }
 
 // Any kernel row. With Blocks, sums end after at most block_terms terms and are added up in two further levels.
@@ -444,47 +383,17 @@ template <class T> struct Band {
                 flush_planes(p, t, b, m, y - row_in_out, row_in_out + 1, out + m * pixels_m * L);
     }
 
-    // Whether output rows y and y + 1 can be computed together. Measured with 16 registers only.
-    bool paired(std::int64_t y) const {
-        const bool shape = registers == 16 && p.direct && p.dst_nhwc && p.multiplier == 1 && p.kd == 1 && p.kh == 3 && p.kw == 3 &&
-                           p.sh == 1 && p.sw == 1 && p.dh == 1 && p.dw == 1 && t.x1 - t.x0 >= pair_pixels;
-        if (!shape || y + 1 >= t.y1 || !is_simple(p.epilogue)) return false;
-        for (std::int64_t h = y; h < y + 4; ++h)
-            if (row_offset(p, t.d * p.sd, h) == constant_row) return false;
-        return true;
-    }
-
-    void output_rows(std::int64_t block, std::int64_t y) const {
-        constexpr std::int64_t L = lanes<T>;
-        const std::int64_t c = t.c + block * L, first = t.x0;
-        const EpilogueArgs<T>& e = p.epilogue;
-        Row<T> four[4];
-        for (std::int64_t r = 0; r < 4; ++r)
-            four[r] = {p.src + t.n * p.src_stride[0] + c + row_offset(p, t.d * p.sd, y + r), p.src_stride[4]};
-        T* dst = p.dst + t.n * p.dst_stride[0] + t.d * p.dst_stride[2] + y * p.dst_stride[3] + t.x0 * p.dst_stride[4] + c;
-        row_pair<T>({{four, 4, 3, 1, 1, p.weights + c / L * 9 * L, t.x1 - t.x0, p.w_map + first, p.interior_lo - first,
-                      p.interior_hi - first, padding},
-                     dst + p.dst_stride[3],
-                     e.scale != nullptr},
-                    {dst, p.dst_stride[4], L, channels_scale(e, c, L), channels_bias(e, c, L), Simple<T>(e)});
-    }
-
     void run() const {
         constexpr std::int64_t L = lanes<T>;
         std::int64_t loaded = at.flat ? INT64_MIN : 0;
-        std::int64_t together = 0;  // of the next row, blocks that are already done with the row before
         for (std::int64_t y = t.y0; y < t.y1; ++y) {
-            const std::int64_t done = together;
-            together = 0;
             std::int64_t h0 = y * p.sh, h1 = h0 + extent(p.kh, p.dh);
             if (at.flat) {  // source rows, chunks whole
                 h0 = most(h0 + p.h_begin, 0) / at.chunk * at.chunk;
                 h1 = least(h1 + p.h_begin, p.ih);
             }
             h0 = most(h0, loaded);
-            if (done == 0 && paired(y))
-                for (together = 0; together < t.channels / L; ++together) output_rows(together, y);
-            for (std::int64_t block = most(done, together); block < at.blocks; ++block) {
+            for (std::int64_t block = 0; block < at.blocks; ++block) {
                 const Block<T> b{t.c + block * L, least(t.channels - block * L, L)};
                 if (at.flat)
                     for (std::int64_t h = h0; h < h1; h += at.chunk) fill_flat(block, b, h);
@@ -502,38 +411,9 @@ template <class T> void run(const Problem<T>& p, const Task& t) { Band<T>(p, t).
 
 template <class T> std::size_t scratch(const Problem<T>& p, const Task& t) { return Layout<T>(p, t).bytes; }
 
-// [channel block][m][tap][L]; lanes beyond the last channel are zero.
-template <class T> void pack(const WeightView<T>& w, std::int64_t c, std::int64_t n, T* packed) {
-    constexpr std::int64_t L = lanes<T>;
-    const std::int64_t taps = w.size[0] * w.size[1] * w.size[2], M = w.multiplier;
-    const bool dense = w.stride[4] == 1 && (w.size[1] == 1 || w.stride[3] == w.size[2]) &&
-                       (w.size[0] == 1 || w.stride[2] == w.size[1] * w.size[2]);
-    for (std::int64_t c0 = c; c0 < c + n; c0 += L)
-        for (std::int64_t m = 0; m < M; ++m) {
-            T* out = packed + (c0 / L * M + m) * taps * L;
-            const std::int64_t valid = least(L, c + n - c0);
-            if (dense) {
-                for (std::int64_t k = 0; k < taps; k += L) {
-                    Vec<T> r[L];
-                    for (std::int64_t i = 0; i < L; ++i) {
-                        const T* row = w.data + ((c0 + i) * M + m) * w.stride[0] + k;
-                        r[i] = i < valid ? load_partial(row, taps - k) : set1(T(0));
-                    }
-                    transpose(r);
-                    for (std::int64_t i = 0; i < L && k + i < taps; ++i) store(out + (k + i) * L, r[i]);
-                }
-                continue;
-            }
-            for (std::int64_t i = 0; i < L; ++i) {
-                if (i < valid) copy_taps(w, (c0 + i) * M + m, out + i, L);
-                else for (std::int64_t k = 0; k < taps; ++k) out[k * L + i] = T(0);
-            }
-        }
-}
-
 }  // namespace
 
-extern const depthwise::Kernels depthwise_lanes_kernels = {{run<float>, scratch<float>, pack<float>},
-                                                           {run<double>, scratch<double>, pack<double>}};
+extern const depthwise::Kernels depthwise_lanes_kernels = {{run<float>, scratch<float>, pack_lanes<float>},
+                                                           {run<double>, scratch<double>, pack_lanes<double>}};
 
 }  // namespace npconv::NPCONV_THIS_ISA

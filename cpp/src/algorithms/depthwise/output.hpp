@@ -1,4 +1,4 @@
-// Shared by the depthwise kernels: epilogues without branches, residuals of any strides, rows of the padded image.
+// Shared by the depthwise kernels: epilogues without branches, residuals of any strides, rows of the padded image, packing.
 // Included by kernel files only.
 #pragma once
 
@@ -91,6 +91,35 @@ template <class T> void pack_taps(const WeightView<T>& w, std::int64_t c, std::i
     const std::int64_t taps = w.size[0] * w.size[1] * w.size[2];
     for (std::int64_t oc = c * w.multiplier; oc < (c + n) * w.multiplier; ++oc)
         copy_taps(w, oc, packed + oc * taps, 1);
+}
+
+// [channel block][m][tap][L]; lanes beyond the last channel are zero.
+template <class T> void pack_lanes(const WeightView<T>& w, std::int64_t c, std::int64_t n, T* packed) {
+    constexpr std::int64_t L = lanes<T>;
+    const std::int64_t taps = w.size[0] * w.size[1] * w.size[2], M = w.multiplier;
+    const bool dense = w.stride[4] == 1 && (w.size[1] == 1 || w.stride[3] == w.size[2]) &&
+                       (w.size[0] == 1 || w.stride[2] == w.size[1] * w.size[2]);
+    for (std::int64_t c0 = c; c0 < c + n; c0 += L)
+        for (std::int64_t m = 0; m < M; ++m) {
+            T* out = packed + (c0 / L * M + m) * taps * L;
+            const std::int64_t valid = least(L, c + n - c0);
+            if (dense) {
+                for (std::int64_t k = 0; k < taps; k += L) {
+                    Vec<T> r[L];
+                    for (std::int64_t i = 0; i < L; ++i) {
+                        const T* row = w.data + ((c0 + i) * M + m) * w.stride[0] + k;
+                        r[i] = i < valid ? load_partial(row, taps - k) : set1(T(0));
+                    }
+                    transpose(r);
+                    for (std::int64_t i = 0; i < L && k + i < taps; ++i) store(out + (k + i) * L, r[i]);
+                }
+                continue;
+            }
+            for (std::int64_t i = 0; i < L; ++i) {
+                if (i < valid) copy_taps(w, (c0 + i) * M + m, out + i, L);
+                else for (std::int64_t k = 0; k < taps; ++k) out[k * L + i] = T(0);
+            }
+        }
 }
 
 }  // namespace

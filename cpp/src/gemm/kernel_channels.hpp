@@ -1,0 +1,452 @@
+// Dense sums with lanes = output channels ("K-vector"): acc[PX][KV], KV weight vectors against PX neighbouring pixels
+// broadcast from memory. 14 x 2 with 32 registers, 6 x 2 with 16.
+//
+// A run of up to eight tiles (12 of the narrow ones) takes the terms in blocks of 256, all tiles one block after the other:
+// its weights (32 KB; 16) come from L2 or beyond once for the whole run, fetched ahead by software (without that a deep
+// layer runs at half speed). The sums of the run wait in L1 (14 KB; 5), pixel by pixel, so that they leave in whole lines
+// of the output whatever the tiles were.
+//
+// Pixels of dense channels (nhwc) are read in place, each a stream, and finished sums go from the registers to pixels of the
+// output (`straight`); where they are one block of terms, runs are outside and weights inside. A tile takes 42 to 50 cycles
+// beside its products (Zen 3, all in L1; 85 to 140 when each tile set up what a whole run shares).
+//
+// Included by one kernel file per element type: together they would be an object of half a megabyte.
+//
+// Where X is the image itself, tiles at the ends of its rows leave out the products with the padding: 9 % of a 3x3 layer
+// with stride 2 on 14x14 pixels, 18 % with stride 1 on 7x7.
+//
+// bench/RESULTS.md has what layers reach. AVX-512 on Zen 4, when the tiles at row ends still had an order of their own: 85 to
+// 95 % of the FMA peak from 200 terms on (16 loads for 28 FMAs). AVX2 on Zen 3, undisturbed: 72 to 84 % in planes
+// where sums are deep (8 loads for 12), 83 to 89 from panels, whose tiles are one stream each (the sweep alone 93 to 97, the rest
+// is the copy); pixels of dense channels in place 85 to 92 in large layers, 60 to 89 beside busy hyperthreads.
+#pragma once
+
+#include "gemm/kernel.hpp"
+#include "gemm/tile.hpp"
+#include "isa/this_isa.hpp"
+
+namespace npconv::NPCONV_THIS_ISA {
+namespace {
+
+constexpr int most_pixels = registers == 32 ? 14 : 6;
+// A term of 12 products takes six cycles and leaves little room beside them: with 16 registers terms that meet the
+// weights in order are taken four at a time (23 instructions a term, not 29: 1.02 to 1.16 times as fast on Zen 3, layer
+// against layer). More products hide all that.
+constexpr int unroll = registers == 16 ? 4 : 1;
+// A block of terms takes 16 KB of weights and the pixels one line a term, too much for an L1 of 32 KB: with 16 registers,
+// whose tiles are narrower than a line, a run takes half a block at a time (1.2 times as fast for 512x7 -> 2048 k1). A tile of
+// a panel is half as large, and 4 % faster without.
+constexpr int near_terms = registers == 16 ? dense_block / 2 : dense_block;
+// 49 pixels, nine narrow tiles, must be one run: a last tile of its own would read all weights again (1.2 to 1.3 times as fast).
+constexpr int run_pixels = registers == 16 ? 12 * most_pixels : 8 * most_pixels, run_tiles = 16;
+// How many pixels ahead the lines of a straight tile are fetched for writing, if they are: one tile of 27 terms is over before a
+// line is there (3x224 -> 64 k3 took 1.2 times as long).
+constexpr int fetch_distance = 3 * most_pixels;
+constexpr std::int64_t near_weights = 128 * 1024;  // that L2 keeps beside all else: they need not be fetched ahead
+template <class T> constexpr int panel_slots = (most_pixels + lanes<T> - 1) / lanes<T> * lanes<T>;
+
+// One tile's share of one block of terms.
+template <class T> struct Block {
+    const DenseTerm *term, *end;
+    std::int32_t left, all, right;  // of each row of terms
+    bool in_order, panel, dense;  // dense: each pixel's terms are neighbours
+    const T* x;
+    std::ptrdiff_t x_step, x_row;  // from pixel to pixel; from a tile's first row to its second
+    const T* w;
+    const char* ahead;  // weights that are needed next
+    std::ptrdiff_t ahead_step;
+    T *sums, *part;  // of the tile; of this block alone, while it is not complete
+    bool resume, complete, accumulate;  // from `part`; to sums, not to `part`; on top of what stands there
+    bool straight;  // the sum is finished and leaves the registers for pixels of dense channels
+    T* dst;
+    std::int64_t pixel_stride;
+    Straight<T> epilogue;
+};
+
+// What KV weights add to PX pixels of one row, or to PX / 2 pixels of each of two rows, without the pixels that a row leaves
+// out at its beginning and at its end. Pixels that aren't neighbours are reached three at a time: 0, 1 and 2 distances from
+// an address are all within one instruction.
+template <class T, int PX, int KV, bool Near, bool TwoRows, int First = 0, int Last = 0>
+NPCONV_INLINE void add_term(Vec<T> (&acc)[PX][KV], const T* p, std::ptrdiff_t x_step, std::ptrdiff_t x_row, const T* w) {
+    constexpr int row = TwoRows ? PX / 2 : PX;
+    const T* q = TwoRows ? p + x_row : p;
+    Vec<T> weight[KV];
+    NPCONV_UNROLL for (int v = 0; v < KV; ++v) weight[v] = load(w + v * lanes<T>);
+    NPCONV_UNROLL for (int i = 0; i < PX; ++i) {
+        const int column = i % row;
+        if (i == row) p = q;
+        if (!Near && column > 0 && column % 3 == 0) {
+            p += 3 * x_step;
+            NPCONV_OPAQUE(p);
+        }
+        if (column < First || column >= row - Last) continue;
+        const Vec<T> pixel = set1(p[Near ? column : column % 3 * x_step]);
+        NPCONV_UNROLL for (int v = 0; v < KV; ++v) fma_into(acc[i][v], pixel, weight[v]);
+    }
+}
+
+template <class T, int PX, int KV> NPCONV_INLINE void begin_sums(const Block<T>& b, Vec<T> (&acc)[PX][KV]) {
+    constexpr int L = lanes<T>;
+    NPCONV_UNROLL for (int i = 0; i < PX; ++i)
+        NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = set1(T(0));
+    if (near_terms < dense_block && b.resume) {
+        const T* const part = b.part;
+        NPCONV_UNROLL for (int i = 0; i < PX; ++i)
+            NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = load(part + (i * KV + v) * L);
+    }
+}
+template <class T, int PX, int KV> NPCONV_INLINE void store_straight(const Block<T>& b, Vec<T> (&acc)[PX][KV]) {
+    constexpr int L = lanes<T>;
+    b.epilogue.finish_channels(acc);
+    T* dst = b.dst;
+    NPCONV_UNROLL for (int i = 0; i < PX; ++i, dst += b.pixel_stride)
+        NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(dst + v * L, acc[i][v]);
+}
+template <class T, int PX, int KV, bool Straight> NPCONV_INLINE void put_sums(const Block<T>& b, Vec<T> (&acc)[PX][KV]) {
+    constexpr int L = lanes<T>;
+    T* const sums = near_terms == dense_block || b.complete ? b.sums : b.part;
+    if ((near_terms == dense_block || b.complete) && b.accumulate) {
+        NPCONV_UNROLL for (int i = 0; i < PX; ++i)
+            NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = add(load(sums + (i * KV + v) * L), acc[i][v]);
+    }
+    if (Straight && b.straight) return store_straight<T, PX, KV>(b, acc);
+    NPCONV_UNROLL for (int i = 0; i < PX; ++i)
+        NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(sums + (i * KV + v) * L, acc[i][v]);
+}
+
+// The sums of a tile over a block of terms that meet the weights row by row.
+template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void ordered_sum(const Block<T>& b) {
+    constexpr int pitch = KV * lanes<T>;
+    Vec<T> acc[PX][KV];
+    begin_sums<T>(b, acc);
+    const std::ptrdiff_t x_step = b.x_step, x_row = b.x_row, ahead_step = b.ahead_step;
+    const char* ahead = b.ahead;
+    const DenseTerm* t = b.term;
+    const T *const x = b.x, *w = b.w + std::int64_t(t->w) * pitch;
+    const T *const end = w + (b.end - t) * pitch, *const last = end - (unroll - 1) * pitch;
+    NPCONV_NO_UNROLL for (; w < last; t += unroll, w += unroll * pitch) {
+        prefetch_l2(ahead);
+        prefetch_l2(ahead + 64);
+        ahead += ahead_step;
+        NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T, PX, KV, Near, TwoRows>(acc, x + t[u].x, x_step, x_row, w + u * pitch);
+    }
+    NPCONV_NO_UNROLL for (; w < end; ++t, w += pitch) add_term<T, PX, KV, Near, TwoRows>(acc, x + t->x, x_step, x_row, w);
+    put_sums<T, PX, KV, !TwoRows>(b, acc);
+}
+
+// The same of terms Step apart, in a panel or, where they are neighbours, in an image: no list, and distances that are
+// constants of the instructions.
+template <class T, int PX, int KV, bool Near, int Step> NPCONV_NOINLINE void even_sum(const Block<T>& b) {
+    constexpr int pitch = KV * lanes<T>;
+    Vec<T> acc[PX][KV];
+    begin_sums<T>(b, acc);
+    const std::ptrdiff_t x_step = b.x_step, ahead_step = b.ahead_step;
+    const char* ahead = b.ahead;
+    const T *x = b.x + b.term->x, *w = b.w + std::int64_t(b.term->w) * pitch;
+    const T *const end = w + (b.end - b.term) * pitch, *const last = end - (unroll - 1) * pitch;
+    NPCONV_NO_UNROLL for (; w < last; x += unroll * Step, w += unroll * pitch) {
+        prefetch_l2(ahead);
+        prefetch_l2(ahead + 64);
+        ahead += ahead_step;
+        NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T, PX, KV, Near, false>(acc, x + u * Step, x_step, 0, w + u * pitch);
+    }
+    NPCONV_NO_UNROLL for (; w < end; x += Step, w += pitch) add_term<T, PX, KV, Near, false>(acc, x, x_step, 0, w);
+    put_sums<T, PX, KV, true>(b, acc);
+}
+
+// The sums of a tile over any block of terms.
+template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void tile_sum(const Block<T>& b) {
+    if constexpr (unroll > 1 && !TwoRows)
+        if ((Near ? b.panel : b.dense) && b.term < b.end) return even_sum<T, PX, KV, Near, Near ? panel_slots<T> : 1>(b);
+    if (unroll > 1 && b.in_order && b.term < b.end) return ordered_sum<T, PX, KV, Near, TwoRows>(b);
+    Vec<T> acc[PX][KV];
+    begin_sums<T>(b, acc);
+    const DenseTerm* t = b.term;
+    const T *const x = b.x, *const w = b.w;
+    const std::ptrdiff_t x_step = b.x_step, x_row = b.x_row, ahead_step = b.ahead_step;
+    const char* ahead = b.ahead;
+#define NPCONV_TERMS(COUNT, FIRST, LAST)                                                                                        \
+    NPCONV_NO_UNROLL for (const DenseTerm* const end = t + COUNT; t < end; ++t) {                                               \
+        prefetch_l2(ahead);                                                                                                     \
+        prefetch_l2(ahead + 64);                                                                                                \
+        ahead += ahead_step;                                                                                                    \
+        add_term<T, PX, KV, Near, TwoRows, FIRST, LAST>(acc, x + t->x, x_step, x_row, w + std::int64_t(t->w) * (KV * lanes<T>)); \
+    }
+    NPCONV_NO_UNROLL while (t < b.end) {
+        NPCONV_TERMS(b.left, 1, 0)
+        NPCONV_TERMS(b.all, 0, 0)
+        NPCONV_TERMS(b.right, 0, 1)
+    }
+#undef NPCONV_TERMS
+    put_sums<T, PX, KV, !TwoRows>(b, acc);
+}
+
+template <class T, int KV, bool Near, bool TwoRows, int PX = most_pixels> NPCONV_INLINE void any_tile(int pixels, const Block<T>& b) {
+    if (pixels == PX) return tile_sum<T, PX, KV, Near, TwoRows>(b);
+    if constexpr (PX > (TwoRows ? 2 : 1)) any_tile<T, KV, Near, TwoRows, PX - (TwoRows ? 2 : 1)>(pixels, b);
+}
+
+template <class T> struct Tile {
+    const DenseSum* sum;
+    const T* x;
+    int pixels;
+    bool two_rows;
+};
+
+// Tiles whose pixels follow one another in the output.
+template <class T> struct Run {
+    Tile<T> tile[run_tiles];
+    int tiles = 0, pixels = 0;
+    std::int64_t pixel = 0;  // index of the first
+
+    NPCONV_INLINE bool takes(int n) const { return tiles < run_tiles && pixels + n <= run_pixels; }
+    NPCONV_INLINE void add(const Tile<T>& t) {
+        tile[tiles++] = t;
+        pixels += t.pixels;
+    }
+};
+
+// Walks over the rows of a sweep, run by run.
+template <class T> class Runs {
+public:
+    NPCONV_INLINE explicit Runs(const DenseSweep<T>& a)
+        : a_(a), whole_rows_(a.row_pixels == a.pixel_row), tiles_(tiles_of(a.row_pixels, most_pixels)),
+          end_(a.tile_end < tiles_ ? a.tile_end : tiles_), first_(tile_begin(a.row_pixels, tiles_, a.tile_begin)),
+          size_(a.row_pixels / tiles_), longer_(a.row_pixels % tiles_), pairs_(can_pair(a)), tile_(a.tile_begin), begin_(first_) {}
+
+    // Two rows make one tile: only whole rows are one run of output pixels.
+    static NPCONV_INLINE bool can_pair(const DenseSweep<T>& a) {
+        return a.row_pixels == a.pixel_row && 2 * a.row_pixels <= most_pixels && a.row_pixels > most_pixels / 4;
+    }
+
+    NPCONV_INLINE bool next(Run<T>& run) {
+        run.tiles = run.pixels = 0;
+        run.pixel = a_.pixel + row_ * a_.pixel_row + begin_;
+        while (row_ < a_.rows) {
+            const bool two = pairs_ && row_ + 1 < a_.rows && kind(row_) == kind(row_ + 1);
+            const std::int64_t size = size_ + (tile_ < longer_);
+            const int n = int(two ? 2 * a_.row_pixels : size);
+            if (!run.takes(n)) break;
+            const int edge = a_.sums.edges > 1 ? (tile_ == 0) + 2 * (tile_ + 1 == tiles_) : 0;
+            const T* x = a_.x + (a_.x_tile ? tile_ * a_.x_tile : row_ * a_.x_row_stride + begin_ * a_.x_step);
+            run.add({a_.sums.sums + kind(row_) * a_.sums.edges + edge, x, n, two});
+            begin_ += size;
+            if (++tile_ < end_) continue;
+            tile_ = a_.tile_begin;
+            begin_ = first_;
+            row_ += two ? 2 : 1;
+            if (!whole_rows_) break;
+        }
+        return run.tiles > 0;
+    }
+
+private:
+    NPCONV_INLINE int kind(std::int64_t row) const { return a_.sums.row_kind ? a_.sums.row_kind[row] : 0; }
+
+    const DenseSweep<T>& a_;
+    const bool whole_rows_;
+    const std::int64_t tiles_, end_;           // of a row; the first that isn't taken
+    const std::int64_t first_, size_, longer_;  // pixel of the first tile; pixels of a tile; how many tiles have one more
+    const bool pairs_;
+    std::int64_t row_ = 0, tile_, begin_;
+};
+
+// Whether vectors of pixels of dense channels cross lines (NumPy's own arrays begin 16 bytes behind one). Such a store, where its
+// second line is not in L1, takes some 50 cycles: the line has to be fetched before (16x112 -> 96 k1 took twice as long).
+template <class T> NPCONV_INLINE bool crosses_lines(const DenseStore<T>& s) {
+    return ((reinterpret_cast<std::uintptr_t>(s.dst) | std::uintptr_t(s.pixel_stride * std::int64_t(sizeof(T)))) & 63) != 0;
+}
+template <class T> NPCONV_INLINE void fetch_pixels(const T* dst, std::int64_t pixel_stride, int n) {
+    for (int i = 0; i < n; ++i, dst += pixel_stride) prefetch_write(dst);
+}
+
+// The output lines of a tile are fetched for writing while its last block is summed.
+template <class T>
+NPCONV_INLINE void fetch_output(const DenseStore<T>& s, std::int64_t oc, std::int64_t channels, std::int64_t pixel, int n) {
+    if (s.pixel_stride != 1) {
+        const T* dst = s.dst + oc + pixel * s.pixel_stride;
+        fetch_pixels(dst, s.pixel_stride, n);
+        if (crosses_lines(s)) fetch_pixels(dst + channels - 1, s.pixel_stride, n);
+        return;
+    }
+    T* dst = s.dst + oc * s.channel_stride + pixel;
+    for (std::int64_t i = 0; i < channels; ++i, dst += s.channel_stride) {
+        prefetch_write(dst);
+        prefetch_write(dst + n - 1);
+    }
+}
+
+// The terms [from, from + count) of a group that a tile takes.
+template <class T> NPCONV_INLINE void cut_block(Block<T>& b, const DenseTerms& terms, std::int64_t from, std::int64_t count) {
+    const std::int64_t size = terms.size(), first = from < size ? from : size;
+    const std::int64_t end = size - first > count ? first + count : size;
+    b.term = terms.term + first;
+    b.end = terms.term + end;
+    b.left = terms.left;
+    b.all = terms.rows > 1 ? terms.all : std::int32_t(end - first) - terms.left - terms.right;  // several rows are one block
+    b.right = terms.right;
+    b.in_order = terms.in_order;
+}
+
+// Brings the weights of the next block into L2, evenly over the tiles of this one: each line of a large layer comes from
+// L3 or from memory, and fetching them in one tile's time (as the caches would by themselves) took a third of all time.
+template <class T> struct Ahead {
+    const char* from = nullptr;
+    std::int64_t bytes = 0, step = 0;  // of the next block; per fetch
+
+    NPCONV_INLINE void next(const Run<T>& run, std::int64_t group, const T* weights, std::int64_t rows, int pitch) {
+        from = reinterpret_cast<const char*>(weights);
+        bytes = (rows < dense_block ? rows : dense_block) * pitch * std::int64_t(sizeof(T));
+        std::int64_t all = 0, one = 0;
+        for (int i = 0; i < run.tiles; ++i, all += one)
+            if (i == 0 || run.tile[i].sum != run.tile[i - 1].sum) one = fetches(run.tile[i].sum->terms(group));
+        step = (bytes + 64 * all) / (64 * all + 1) * 64;
+    }
+    // A tile takes `advance` bytes.
+    NPCONV_INLINE void take(Block<T>& b, std::int64_t advance) {
+        b.ahead = from;
+        b.ahead_step = bytes > 0 ? step : 0;
+        from += advance;
+        bytes -= advance;
+    }
+    static NPCONV_INLINE std::int64_t fetches(const DenseTerms& t) { return t.in_order ? t.size() / unroll : t.size(); }
+    static NPCONV_INLINE std::int64_t fetches(const Block<T>& b) { return b.in_order ? (b.end - b.term) / unroll : b.end - b.term; }
+};
+
+// Whether finished sums of a block of so many channels leave the registers for pixels of dense channels.
+template <class T> NPCONV_INLINE bool goes_straight(const DenseSweep<T>& a, std::int64_t channels) {
+    return a.store.pixel_stride != 1 && channels % lanes<T> == 0 && is_simple(a.store.epilogue) &&
+           !Runs<T>::can_pair(a) && a.terms < std::int64_t(dense_block) * dense_level2 / 2;
+}
+
+template <class T> NPCONV_INLINE void set_output(Block<T>& b, const DenseSweep<T>& a, const Run<T>& run, std::int64_t oc) {
+    b.dst = a.store.dst + oc + run.pixel * a.store.pixel_stride;
+    b.pixel_stride = a.store.pixel_stride;
+    b.epilogue.set(a.store.epilogue, oc);
+}
+
+// A run whose tiles have the same terms, all in one block, and go straight to memory: little more than a call between the
+// tiles of shallow layers, which are over in a few hundred cycles.
+template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const DenseSweep<T>& a, const Run<T>& run, const T* w, std::int64_t oc) {
+    Block<T> block;
+    block.w = w;
+    block.x_step = a.x_step;
+    block.x_row = 0;
+    block.panel = a.x_tile != 0;
+    block.dense = !Near && a.sums.sums[0].last.step == 1;
+    block.resume = block.accumulate = false;
+    block.complete = block.straight = true;
+    cut_block(block, a.sums.sums[0].last, 0, dense_block);
+    Ahead<T> ahead;
+    ahead.from = reinterpret_cast<const char*>(w);
+    if (a.terms * a.oc * std::int64_t(sizeof(T)) > near_weights) ahead.next(run, 0, w + a.terms * (KV * lanes<T>), a.terms, KV * lanes<T>);
+    const std::int64_t advance = ahead.fetches(block) * ahead.step;
+    set_output(block, a, run, oc);
+    const bool fetches = a.fetch_output || crosses_lines(a.store);
+    const T* const first = block.dst;
+    std::int64_t pixel = 0;
+    for (int i = 0; i < run.tiles; ++i) {
+        block.x = run.tile[i].x;
+        ahead.take(block, advance);
+        if (fetches) {
+            std::int64_t at = pixel + fetch_distance;
+            const T* line = first + KV * lanes<T> - 1;
+            if (at >= run.pixels) at -= run.pixels, line += KV * lanes<T>;
+            fetch_pixels(line + at * a.store.pixel_stride, a.store.pixel_stride, run.tile[i].pixels);
+        }
+        pixel += run.tile[i].pixels;
+        any_tile<T, KV, Near, false>(run.tile[i].pixels, block);
+        block.dst += run.tile[i].pixels * a.store.pixel_stride;
+    }
+}
+
+template <class T, int KV, bool Near>
+NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T* w, std::int64_t oc, std::int64_t channels) {
+    constexpr int pitch = KV * lanes<T>;
+    alignas(64) T sums[(2 * run_pixels + lanes<T>) * pitch], part[near_terms < dense_block ? run_pixels * pitch : 1];
+    BlockCount<T> count;
+    Block<T> block;
+    Ahead<T> ahead;
+    block.w = w;
+    block.x_step = a.x_step;
+    block.x_row = a.x_row_stride;
+    block.panel = a.x_tile != 0;
+    const DenseSum& any = *run.tile[0].sum;  // the number of groups and what lies between them is common to all
+    // Where edges have lists of their own one block is a whole group.
+    block.dense = !Near && any.terms(0).step == 1;
+    const bool cut = near_terms < dense_block && !a.x_tile && !block.dense && a.sums.edges == 1 && !a.sums.row_kind;
+    const bool straight = goes_straight(a, channels);
+    for (std::int64_t g = 0; g < any.groups; ++g, block.w += any.w_group * pitch) {
+        const std::int64_t size = any.terms(g).size(), step = cut ? near_terms : dense_block;
+        for (std::int64_t from = 0; from == 0 || from < size; from += step) {
+            const bool last = g + 1 == any.groups && from + step >= size, begins = from % dense_block == 0;
+            if (begins) ahead.next(run, g, block.w + (from + dense_block < any.w_group ? from + dense_block : any.w_group) * pitch, any.w_group, pitch);
+            block.resume = !begins;
+            block.complete = (from + step) % dense_block == 0 || from + step >= size;
+            block.accumulate = count.blocks > 0;
+            block.sums = sums;
+            block.part = part;
+            block.straight = last && straight;
+            set_output(block, a, run, oc);
+            std::int64_t pixel = run.pixel;
+            const DenseSum* sum = nullptr;
+            std::int64_t advance = 0;
+            for (int i = 0; i < run.tiles; ++i) {
+                const Tile<T>& tile = run.tile[i];
+                if (last) fetch_output(a.store, oc, channels, pixel, tile.pixels);
+                if (tile.sum != sum) {  // seldom: only tiles that meet padding have terms of their own
+                    sum = tile.sum;
+                    cut_block(block, sum->terms(g), from, step);
+                    advance = ahead.fetches(block) * ahead.step;
+                }
+                ahead.take(block, advance);
+                block.x = tile.x + g * any.x_group;
+                if (tile.two_rows)
+                    any_tile<T, KV, Near, true>(tile.pixels, block);
+                else
+                    any_tile<T, KV, Near, false>(tile.pixels, block);
+                block.sums += tile.pixels * pitch;
+                block.part += tile.pixels * pitch;
+                block.dst += tile.pixels * a.store.pixel_stride;
+                pixel += tile.pixels;
+            }
+            if (block.complete) count.next(sums, run.pixels * pitch);
+        }
+    }
+    if (straight) return;
+    count.finish(sums, run.pixels * pitch);
+    store_run<T, KV>(a.store, sums, run.pixels, oc, channels, run.pixel);
+}
+
+template <class T> NPCONV_INLINE void block_sums(const DenseSweep<T>& a, const Run<T>& run, std::int64_t b, bool straight) {
+    constexpr int L = lanes<T>;
+    const T* w = a.weights + b * 2 * L * a.terms;
+    const std::int64_t left = a.oc - b * 2 * L, channels = left < 2 * L ? left : 2 * L, oc = a.oc_first + b * 2 * L;
+    if (straight && goes_straight(a, channels) && a.x_step == 1)
+        channels > L ? run_straight<T, 2, true>(a, run, w, oc) : run_straight<T, 1, true>(a, run, w, oc);
+    else if (straight && goes_straight(a, channels))
+        channels > L ? run_straight<T, 2, false>(a, run, w, oc) : run_straight<T, 1, false>(a, run, w, oc);
+    else if (channels > L)
+        a.x_step == 1 ? run_sums<T, 2, true>(a, run, w, oc, channels) : run_sums<T, 2, false>(a, run, w, oc, channels);
+    else
+        a.x_step == 1 ? run_sums<T, 1, true>(a, run, w, oc, channels) : run_sums<T, 1, false>(a, run, w, oc, channels);
+}
+
+// Weights outside, pixels inside: one block of weights stays in L2 (often L1) while it meets every pixel of the band. Short
+// sums for pixels of dense channels are taken the other way round, which needs no more of L2 (a byte of weights a cycle) and
+// completes a few pixels of the output after the other.
+template <class T> void sweep(const DenseSweep<T>& a) {
+    const bool straight = a.sums.edges == 1 && !a.sums.row_kind && a.sums.sums[0].groups == 1;
+    Run<T> run;
+    if (a.terms <= dense_block && a.store.pixel_stride != 1) {
+        for (Runs<T> runs(a); runs.next(run);)
+            for (std::int64_t b = a.block_begin; b < a.block_end; ++b) block_sums(a, run, b, straight);
+    } else {
+        for (std::int64_t b = a.block_begin; b < a.block_end; ++b)
+            for (Runs<T> runs(a); runs.next(run);) block_sums(a, run, b, false);
+    }
+}
+
+}  // namespace
+
+}  // namespace npconv::NPCONV_THIS_ISA
