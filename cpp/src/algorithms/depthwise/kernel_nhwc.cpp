@@ -154,19 +154,18 @@ template <class T, int K, int S, int Rows> NPCONV_NOINLINE void row(const Job<T>
     else for (; x < n; ++x) tile<T, K, S, 1, Rows>(job, x);
 }
 
-struct Scratch {
+// Where the pieces of a task's scratch lie.
+template <class T> struct Scratch {
     std::size_t rows, table, bytes;
-    template <class T> static Scratch of(const Problem<T>& p, const Task& t) {
+    NPCONV_INLINE Scratch(const Problem<T>& p, const Task& t) {
         const std::int64_t n_rows = p.kd * p.kh + 1, columns = 6 * p.sw + p.kw;
-        Scratch s;
-        s.rows = static_cast<std::size_t>(round_up(t.channels * std::int64_t(sizeof(T)), 64)) + 64;  // a vector beyond the last channel is read
-        s.table = s.rows + static_cast<std::size_t>(n_rows) * sizeof(T*);
-        s.bytes = s.table + static_cast<std::size_t>(n_rows * columns) * sizeof(T*);
-        return s;
+        rows = static_cast<std::size_t>(round_up(t.channels * std::int64_t(sizeof(T)), 64));  // behind a pixel of whole vectors
+        table = rows + static_cast<std::size_t>(n_rows) * sizeof(T*);
+        bytes = table + static_cast<std::size_t>(n_rows * columns) * sizeof(T*);
     }
 };
 
-template <class T> std::size_t scratch(const Problem<T>& p, const Task& t) { return Scratch::of(p, t).bytes; }
+template <class T> std::size_t scratch(const Problem<T>& p, const Task& t) { return Scratch<T>(p, t).bytes; }
 
 template <class T, int S> NPCONV_INLINE void any_row(const Job<T>& job) {
     if (job.p.kw == 3) return job.n_rows == 3 ? row<T, 3, S, 3>(job) : row<T, 3, S, 0>(job);
@@ -175,7 +174,7 @@ template <class T, int S> NPCONV_INLINE void any_row(const Job<T>& job) {
 }
 
 template <class T> void run(const Problem<T>& p, const Task& t) {
-    const Scratch at = Scratch::of(p, t);
+    const Scratch<T> at(p, t);
     char* const memory = static_cast<char*>(t.scratch);
     T* const padding = reinterpret_cast<T*>(memory);
     for (std::int64_t c = 0; c < t.channels; c += lanes<T>) store(padding + c, set1(p.value));
