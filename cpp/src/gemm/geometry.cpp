@@ -37,6 +37,10 @@ bool dense_flat(const ConvDesc& d) {
     return true;
 }
 
+bool dense_is_one_row(const ConvDesc& d, DenseSource source) {
+    return dense_flat(d) && (source == DenseSource::image || (source == DenseSource::panel && d.src_order == Order::nchw));
+}
+
 bool dense_lists_reach(const ConvDesc& d, std::int64_t channel) {
     return std::abs(channel) <= INT32_MAX / std::min<std::int64_t>(dense_block, std::max<std::int64_t>(d.icg(), 1));
 }
@@ -78,7 +82,7 @@ DenseGeometry::DenseGeometry(const ConvDesc& desc, const DenseConfig& config, co
     group_weights = terms * round_up(desc.ocg(), rest);
     split = config.shared || config.source == DenseSource::strip ? 1 : std::clamp<std::int64_t>(config.split, 1, blocks);
     weights_first = group_weights > desc.icg() * desc.in_pixels();
-    flat = config.source == DenseSource::image && dense_flat(desc);
+    flat = dense_is_one_row(desc, config.source);
     od = flat ? 1 : d.out;
     oh = flat ? 1 : h.out;
     ow = flat ? desc.out_pixels() : w.out;

@@ -41,7 +41,7 @@ struct DenseGeometry {
 
     std::int64_t lanes, block, blocks;     // channels of a weight block, blocks of a group
     std::int64_t terms, group_weights;     // packed elements of one group
-    bool flat;                             // image of 1x1: all pixels are one row
+    bool flat;                             // all pixels are one row
     std::int64_t od, oh, ow;               // outputs; flat: one row of them
     std::int64_t band_rows, band_columns;  // clipped configuration
     std::int64_t row_bands, column_bands, bands;
@@ -78,6 +78,8 @@ struct DenseGeometry {
 std::int64_t even_rows(std::int64_t oh, std::int64_t rows, std::int64_t threads);
 
 bool dense_flat(const ConvDesc&);  // 1x1, unit strides, no padding: rows don't matter
+// Then bands are of any pixels: in place, and in panels of planes, whose pixels follow one another.
+bool dense_is_one_row(const ConvDesc&, DenseSource);
 
 // From one channel of an image without gaps to the next, and from pixel to pixel.
 inline std::int64_t channel_pitch(const ConvDesc& d) { return d.src_order == Order::nchw ? d.in_pixels() : 1; }

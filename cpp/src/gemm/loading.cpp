@@ -58,7 +58,7 @@ void DenseLoading<T>::load(const ConvArgs& a, std::int64_t n, std::int64_t group
     e.tile = g_.tile_stride;
     e.slots = g_.slots;
     e.pieces = reinterpret_cast<DensePiece*>(scratch + row_table_bytes() + column_table_bytes() + strip_bytes());
-    if (is_one_run(a, where)) {
+    if (g_.flat || is_one_run(a, where)) {
         const Axis &d = desc_.d(), &h = desc_.h(), &w = desc_.w();
         const std::int64_t *stride = a.src.stride, id = where.d * d.stride - d.pad_begin, ih = where.h0 * h.stride - h.pad_begin;
         e.x = image + c0 * stride[1] + id * stride[2] + ih * stride[3] + (where.w0 - w.pad_begin);

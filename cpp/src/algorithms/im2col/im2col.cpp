@@ -20,6 +20,8 @@ struct Im2colParams {
 
 bool in_place(const ConvDesc& d, const Isa& isa, int tile) { return dense_flat(d) && dense_image_possible(d, isa, tile == 1); }
 
+std::int64_t row_pixels(const ConvDesc& d, DenseSource source) { return dense_is_one_row(d, source) ? d.out_pixels() : d.w().out; }
+
 DenseConfig config(const ConvDesc& d, const Isa& isa, const Params& params) {
     const Im2colParams p(params);
     DenseConfig c;
@@ -29,7 +31,7 @@ DenseConfig config(const ConvDesc& d, const Isa& isa, const Params& params) {
     c.split = p.split;
     c.late = p.late == 1;
     c.copy_columns = std::min<std::int64_t>(d.w().out, 64);
-    const std::int64_t ow = c.source == DenseSource::image ? d.out_pixels() : d.w().out, band = std::max(p.band, 1);
+    const std::int64_t ow = row_pixels(d, c.source), band = std::max(p.band, 1);
     c.band_rows = std::max<std::int64_t>(1, band / ow);
     c.band_columns = std::min<std::int64_t>(band, ow);
     return c;
@@ -42,10 +44,10 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& p, int threads,
 }
 
 // Bands whose panel takes about `bytes`, a whole number of tiles or of rows, never above 16 MB.
-int band_of(const ConvDesc& d, std::int64_t bytes, std::int64_t tile, bool image) {
+int band_of(const ConvDesc& d, std::int64_t bytes, std::int64_t tile, DenseSource source) {
     const std::int64_t column = std::max<std::int64_t>(1, d.icg() * d.taps()) * static_cast<std::int64_t>(item_size(d.src));
-    const std::int64_t ow = image ? d.out_pixels() : d.w().out;
-    const std::int64_t most = std::max<std::int64_t>(1, (16 << 20) / column), all = image ? ow : d.h().out * ow;
+    const std::int64_t ow = row_pixels(d, source), rows = dense_is_one_row(d, source) ? 1 : d.h().out;
+    const std::int64_t most = std::max<std::int64_t>(1, (16 << 20) / column), all = rows * ow;
     std::int64_t band =
         std::clamp<std::int64_t>(bytes / column / tile * tile, std::min(tile, most), std::min<std::int64_t>(most, 1 << 20));
     if (band >= all) return static_cast<int>(all);
@@ -66,7 +68,7 @@ void add_in_place(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor, s
             if (split <= blocks) found.push_back(Params{{tile, 0, static_cast<int>(band), static_cast<int>(split), 0, 0}});
         };
         for (std::int64_t kilobytes : exhaustive ? std::vector<std::int64_t>{64, 128, 256, 512, 1024} : std::vector<std::int64_t>{128, 512}) {
-            const int band = band_of(d, kilobytes << 10, k.pixels, true);
+            const int band = band_of(d, kilobytes << 10, k.pixels, DenseSource::image);
             add(band, 1);
             if (threads == 1) continue;
             add(band, threads);
@@ -102,11 +104,15 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
         for (int shared = 0; shared < (threads > 1 ? 2 : 1); ++shared)
             for (std::int64_t kilobytes : rigor == Rigor::exhaustive ? std::vector<std::int64_t>{96, 192, 384, 768, 1536}
                                                                      : std::vector<std::int64_t>{192, 640}) {
-                const int band = band_of(d, kilobytes << 10, k.pixels, false), copy = in_place(d, isa, tile);
+                const int band = band_of(d, kilobytes << 10, k.pixels, DenseSource::panel), copy = in_place(d, isa, tile);
                 found.push_back(Params{{tile, shared, band, 1, copy, 0}});
-                if (!shared && threads > 1 && band > d.w().out) {
-                    const std::int64_t rows = band / d.w().out, even = even_rows(d.h().out, rows, threads);
-                    if (even < rows) found.push_back(Params{{tile, 0, static_cast<int>(even * d.w().out), 1, copy, 0}});
+                // Rows, or tiles of one long row, that leave the busiest worker the fewest.
+                const bool one_row = dense_is_one_row(d, DenseSource::panel);
+                const std::int64_t unit = one_row ? k.pixels : d.w().out;
+                if (!shared && threads > 1 && band > unit) {
+                    const std::int64_t all = one_row ? (d.out_pixels() + unit - 1) / unit : d.h().out;
+                    const std::int64_t units = band / unit, even = even_rows(all, units, threads);
+                    if (even < units) found.push_back(Params{{tile, 0, static_cast<int>(even * unit), 1, copy, 0}});
                 }
                 // Where bands are few each worker makes the same panel, and then needs nothing from the others.
                 const std::int64_t bands = d.mb * d.g * ((d.out_pixels() + band - 1) / band);
