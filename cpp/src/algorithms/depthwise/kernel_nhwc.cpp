@@ -70,7 +70,7 @@ NPCONV_NOINLINE void tile_sums(const Job<T>& job, std::int64_t x, std::int64_t f
     constexpr int L = lanes<T>, columns = (PX - 1) * S + K, kernel_rows = Rows == 4 ? 3 : Rows, outs = Rows == 4 ? 2 : 1;
     const std::int64_t step = job.p.src_stride[4], out_step = job.p.dst_stride[4], n_rows = Rows ? Rows : job.n_rows;
     const std::int64_t taps = (Rows ? kernel_rows : n_rows) * K, first = Table ? 0 : job.map[x * S] * step;
-    const T* p[Rows ? Rows : 1];
+    const T* p[Rows ? Rows : 1] = {};
     if (Rows && !Table) NPCONV_UNROLL for (int r = 0; r < Rows; ++r) p[r] = job.rows[r] + first + from;
     const T* w = job.weights + from * taps;
     T* out[2] = {output(job, 0, x) + from, output(job, 1, x) + from};
