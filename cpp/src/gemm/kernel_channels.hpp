@@ -57,11 +57,32 @@ template <class T> struct Block {
     std::ptrdiff_t ahead_step;
     T *sums, *part;  // of the tile; of this block alone, while it is not complete
     bool resume, complete, accumulate;  // from `part`; to sums, not to `part`; on top of what stands there
-    bool straight;  // the sum is finished and leaves the registers for pixels of dense channels
+    // The sum is finished and leaves the registers for pixels of dense channels; then as many tiles as `tiles` says may follow
+    // one another in X and there.
+    bool straight;
+    int tiles;
     T* dst;
     std::int64_t pixel_stride;
     Straight<T> epilogue;
+    const T* fetch;  // last elements of the pixels whose lines are fetched next for writing, or null
+    std::int64_t fetch_left, fetch_jump;  // pixels up to the end of the run; from there to the next block of channels
 };
+
+template <class T, int PX> NPCONV_INLINE void fetch_straight(Block<T>& b) {
+    if (!b.fetch) return;
+    const T* line = b.fetch;
+    NPCONV_UNROLL for (int i = 0; i < PX; ++i, line += b.pixel_stride) prefetch_write(line);
+    b.fetch_left -= PX;
+    if (b.fetch_left <= 0 && b.fetch_left > -PX) line += b.fetch_jump;
+    b.fetch = line;
+}
+// Whether another tile follows.
+template <class T, int PX, bool Straight> NPCONV_INLINE bool next_tile(Block<T>& b) {
+    if (!Straight || --b.tiles <= 0) return false;
+    b.x += PX * b.x_step;
+    b.dst += PX * b.pixel_stride;
+    return true;
+}
 
 // What KV weights add to PX pixels of one row, or to PX / 2 pixels of each of two rows, without the pixels that a row leaves
 // out at its beginning and at its end. Pixels that aren't neighbours are reached three at a time: 0, 1 and 2 distances from
@@ -115,56 +136,67 @@ template <class T, int PX, int KV, bool Straight> NPCONV_INLINE void put_sums(co
 }
 
 // The sums of a tile over a block of terms that meet the weights row by row.
-template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void ordered_sum(const Block<T>& b) {
+template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void ordered_sum(Block<T>& b) {
     constexpr int pitch = KV * lanes<T>;
-    Vec<T> acc[PX][KV];
-    begin_sums<T>(b, acc);
     const std::ptrdiff_t x_step = b.x_step, x_row = b.x_row, ahead_step = b.ahead_step;
     const char* ahead = b.ahead;
-    const DenseTerm* t = b.term;
-    const T *const x = b.x, *w = b.w + std::int64_t(t->w) * pitch;
-    const T *const end = w + (b.end - t) * pitch, *const last = end - (unroll - 1) * pitch;
-    NPCONV_NO_UNROLL for (; w < last; t += unroll, w += unroll * pitch) {
-        prefetch_l2(ahead);
-        prefetch_l2(ahead + 64);
-        ahead += ahead_step;
-        NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T, PX, KV, Near, TwoRows>(acc, x + t[u].x, x_step, x_row, w + u * pitch);
-    }
-    NPCONV_NO_UNROLL for (; w < end; ++t, w += pitch) add_term<T, PX, KV, Near, TwoRows>(acc, x + t->x, x_step, x_row, w);
-    put_sums<T, PX, KV, !TwoRows>(b, acc);
+    const T* const first = b.w + std::int64_t(b.term->w) * pitch;
+    const T *const end = first + (b.end - b.term) * pitch, *const last = end - (unroll - 1) * pitch;
+    do {
+        Vec<T> acc[PX][KV];
+        if (!TwoRows) fetch_straight<T, PX>(b);
+        begin_sums<T>(b, acc);
+        const DenseTerm* t = b.term;
+        const T *const x = b.x, *w = first;
+        NPCONV_NO_UNROLL for (; w < last; t += unroll, w += unroll * pitch) {
+            prefetch_l2(ahead);
+            prefetch_l2(ahead + 64);
+            ahead += ahead_step;
+            NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T, PX, KV, Near, TwoRows>(acc, x + t[u].x, x_step, x_row, w + u * pitch);
+        }
+        NPCONV_NO_UNROLL for (; w < end; ++t, w += pitch) add_term<T, PX, KV, Near, TwoRows>(acc, x + t->x, x_step, x_row, w);
+        put_sums<T, PX, KV, !TwoRows>(b, acc);
+    } while (next_tile<T, PX, !TwoRows>(b));
 }
 
 // The same of terms Step apart, in a panel or, where they are neighbours, in an image: no list, and distances that are
 // constants of the instructions.
-template <class T, int PX, int KV, bool Near, int Step> NPCONV_NOINLINE void even_sum(const Block<T>& b) {
+template <class T, int PX, int KV, bool Near, int Step> NPCONV_NOINLINE void even_sum(Block<T>& b) {
     constexpr int pitch = KV * lanes<T>;
-    Vec<T> acc[PX][KV];
-    begin_sums<T>(b, acc);
     const std::ptrdiff_t x_step = b.x_step, ahead_step = b.ahead_step;
     const char* ahead = b.ahead;
-    const T *x = b.x + b.term->x, *w = b.w + std::int64_t(b.term->w) * pitch;
-    const T *const end = w + (b.end - b.term) * pitch, *const last = end - (unroll - 1) * pitch;
-    NPCONV_NO_UNROLL for (; w < last; x += unroll * Step, w += unroll * pitch) {
-        prefetch_l2(ahead);
-        prefetch_l2(ahead + 64);
-        ahead += ahead_step;
-        NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T, PX, KV, Near, false>(acc, x + u * Step, x_step, 0, w + u * pitch);
-    }
-    NPCONV_NO_UNROLL for (; w < end; x += Step, w += pitch) add_term<T, PX, KV, Near, false>(acc, x, x_step, 0, w);
-    put_sums<T, PX, KV, true>(b, acc);
+    const T* const first = b.w + std::int64_t(b.term->w) * pitch;
+    const T *const end = first + (b.end - b.term) * pitch, *const last = end - (unroll - 1) * pitch;
+    do {
+        Vec<T> acc[PX][KV];
+        fetch_straight<T, PX>(b);
+        begin_sums<T>(b, acc);
+        const T *x = b.x + b.term->x, *w = first;
+        NPCONV_NO_UNROLL for (; w < last; x += unroll * Step, w += unroll * pitch) {
+            prefetch_l2(ahead);
+            prefetch_l2(ahead + 64);
+            ahead += ahead_step;
+            NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T, PX, KV, Near, false>(acc, x + u * Step, x_step, 0, w + u * pitch);
+        }
+        NPCONV_NO_UNROLL for (; w < end; x += Step, w += pitch) add_term<T, PX, KV, Near, false>(acc, x, x_step, 0, w);
+        put_sums<T, PX, KV, true>(b, acc);
+    } while (next_tile<T, PX, true>(b));
 }
 
 // The sums of a tile over any block of terms.
-template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void tile_sum(const Block<T>& b) {
+template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void tile_sum(Block<T>& b) {
     if constexpr (unroll > 1 && !TwoRows)
         if ((Near ? b.panel : b.dense) && b.term < b.end) return even_sum<T, PX, KV, Near, Near ? panel_slots<T> : 1>(b);
     if (unroll > 1 && b.in_order && b.term < b.end) return ordered_sum<T, PX, KV, Near, TwoRows>(b);
-    Vec<T> acc[PX][KV];
-    begin_sums<T>(b, acc);
-    const DenseTerm* t = b.term;
-    const T *const x = b.x, *const w = b.w;
+    const T* const w = b.w;
     const std::ptrdiff_t x_step = b.x_step, x_row = b.x_row, ahead_step = b.ahead_step;
     const char* ahead = b.ahead;
+    do {
+        Vec<T> acc[PX][KV];
+        if (!TwoRows) fetch_straight<T, PX>(b);
+        begin_sums<T>(b, acc);
+        const DenseTerm* t = b.term;
+        const T* const x = b.x;
 #define NPCONV_TERMS(COUNT, FIRST, LAST)                                                                                        \
     NPCONV_NO_UNROLL for (const DenseTerm* const end = t + COUNT; t < end; ++t) {                                               \
         prefetch_l2(ahead);                                                                                                     \
@@ -172,16 +204,17 @@ template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void
         ahead += ahead_step;                                                                                                    \
         add_term<T, PX, KV, Near, TwoRows, FIRST, LAST>(acc, x + t->x, x_step, x_row, w + std::int64_t(t->w) * (KV * lanes<T>)); \
     }
-    NPCONV_NO_UNROLL while (t < b.end) {
-        NPCONV_TERMS(b.left, 1, 0)
-        NPCONV_TERMS(b.all, 0, 0)
-        NPCONV_TERMS(b.right, 0, 1)
-    }
+        NPCONV_NO_UNROLL while (t < b.end) {
+            NPCONV_TERMS(b.left, 1, 0)
+            NPCONV_TERMS(b.all, 0, 0)
+            NPCONV_TERMS(b.right, 0, 1)
+        }
 #undef NPCONV_TERMS
-    put_sums<T, PX, KV, !TwoRows>(b, acc);
+        put_sums<T, PX, KV, !TwoRows>(b, acc);
+    } while (next_tile<T, PX, !TwoRows>(b));
 }
 
-template <class T, int KV, bool Near, bool TwoRows, int PX = most_pixels> NPCONV_INLINE void any_tile(int pixels, const Block<T>& b) {
+template <class T, int KV, bool Near, bool TwoRows, int PX = most_pixels> NPCONV_INLINE void any_tile(int pixels, Block<T>& b) {
     if (pixels == PX) return tile_sum<T, PX, KV, Near, TwoRows>(b);
     if constexpr (PX > (TwoRows ? 2 : 1)) any_tile<T, KV, Near, TwoRows, PX - (TwoRows ? 2 : 1)>(pixels, b);
 }
@@ -325,6 +358,15 @@ template <class T> NPCONV_INLINE void set_output(Block<T>& b, const DenseSweep<T
     b.epilogue.set(a.store.epilogue, oc);
 }
 
+template <class T> NPCONV_INLINE void set_fetch(Block<T>& b, const DenseSweep<T>& a, const Run<T>& run, int pitch) {
+    b.fetch = nullptr;
+    if (!a.fetch_output && !crosses_lines(a.store)) return;
+    const std::int64_t wraps = run.pixels <= fetch_distance ? run.pixels : 0;
+    b.fetch = b.dst + pitch - 1 + (wraps ? pitch : 0) + (fetch_distance - wraps) * b.pixel_stride;
+    b.fetch_left = wraps ? 0 : run.pixels - fetch_distance;
+    b.fetch_jump = pitch - run.pixels * b.pixel_stride;
+}
+
 // A run whose tiles have the same terms, all in one block, and go straight to memory: little more than a call between the
 // tiles of shallow layers, which are over in a few hundred cycles.
 template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const DenseSweep<T>& a, const Run<T>& run, const T* w, std::int64_t oc) {
@@ -342,21 +384,15 @@ template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const De
     if (a.terms * a.oc * std::int64_t(sizeof(T)) > near_weights) ahead.next(run, 0, w + a.terms * (KV * lanes<T>), a.terms, KV * lanes<T>);
     const std::int64_t advance = ahead.fetches(block) * ahead.step;
     set_output(block, a, run, oc);
-    const bool fetches = a.fetch_output || crosses_lines(a.store);
-    const T* const first = block.dst;
-    std::int64_t pixel = 0;
-    for (int i = 0; i < run.tiles; ++i) {
+    set_fetch(block, a, run, KV * lanes<T>);
+    for (int i = 0, n = 0; i < run.tiles; i += n) {
+        const int pixels = run.tile[i].pixels;
+        for (n = 1; i + n < run.tiles && run.tile[i + n].pixels == pixels && run.tile[i + n].x == run.tile[i].x + n * pixels * a.x_step;) ++n;
         block.x = run.tile[i].x;
-        ahead.take(block, advance);
-        if (fetches) {
-            std::int64_t at = pixel + fetch_distance;
-            const T* line = first + KV * lanes<T> - 1;
-            if (at >= run.pixels) at -= run.pixels, line += KV * lanes<T>;
-            fetch_pixels(line + at * a.store.pixel_stride, a.store.pixel_stride, run.tile[i].pixels);
-        }
-        pixel += run.tile[i].pixels;
-        any_tile<T, KV, Near, false>(run.tile[i].pixels, block);
-        block.dst += run.tile[i].pixels * a.store.pixel_stride;
+        block.tiles = n;
+        ahead.take(block, n * advance);
+        any_tile<T, KV, Near, false>(pixels, block);
+        block.dst += pixels * a.store.pixel_stride;
     }
 }
 
@@ -366,6 +402,8 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
     alignas(64) T sums[(2 * run_pixels + lanes<T>) * pitch], part[near_terms < dense_block ? run_pixels * pitch : 1];
     BlockCount<T> count;
     Block<T> block;
+    block.tiles = 1;
+    block.fetch = nullptr;
     Ahead<T> ahead;
     block.w = w;
     block.x_step = a.x_step;
