@@ -69,6 +69,7 @@ struct Shape {
     // One band of that many output rows and columns against all channels of a group.
     double sums(double rows, double columns) const;
     double narrowness() const;
+    double same_set_pixels() const;
     double stores(double runs, double tiles, double tile, double outputs) const;
     double loading(double rows, double columns) const;
     // Narrow tiles with lanes = pixels: what a part of the channels takes to bring the band's pixels near.
@@ -93,11 +94,17 @@ double Shape::stores(double runs, double tiles, double tile, double outputs) con
            vectors * (turned * turned_seconds + finished + (curved && narrow && config.lanes_are_pixels ? curved_seconds : 0));
 }
 
+// The lines of a tile's taps, pixels of dense channels, share few sets of L1 where pixels are large powers of two apart.
+double Shape::same_set_pixels() const {
+    const std::int64_t bytes = d.ic * d.w().stride * static_cast<std::int64_t>(item_size(d.src));
+    return bytes % 4096 == 0 ? 2.1 : bytes % 2048 == 0 ? 1.6 : bytes % 1024 == 0 ? 1.23 : bytes % 512 == 0 ? 1.08 : 1;
+}
+
 // What narrow tiles lose to the way X lies in memory.
 double Shape::narrowness() const {
     const bool deep = terms >= 200;
     if (config.source != DenseSource::image) return !strip || !deep ? 1 : config.lanes_are_pixels ? deep_wide_strips : deep_strips;
-    if (d.src_order == Order::nhwc) return 1;
+    if (d.src_order == Order::nhwc) return d.taps() == 1 ? 1 : same_set_pixels();
     if (!g.flat) return d.taps() == 1 ? strided_points : strided_image;
     const std::int64_t channel = d.in_pixels() * static_cast<std::int64_t>(item_size(d.src));
     if (channel % 4096 == 0) return same_sets;
