@@ -38,6 +38,7 @@ template <class T> struct Work {
     const T* w;
     T* sums;
     bool in_order, accumulate, straight, fetch;
+    std::ptrdiff_t fetch_from;  // lines that are fetched for writing, from dst
     T* dst;
     std::int64_t channel_stride, pixels;
     Straight<T> epilogue;
@@ -90,7 +91,7 @@ template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(const Work<T>& 
     NPCONV_UNROLL for (int i = 0; i < MR; ++i)
         NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = set1(T(0));
     if (work.fetch) {
-        const T* dst = work.dst;
+        const T* dst = work.dst + work.fetch_from;
         NPCONV_UNROLL for (int i = 0; i < MR; ++i, dst += work.channel_stride)
             NPCONV_UNROLL for (int b = 0; b < NV * L * int(sizeof(T)); b += 64) prefetch_write(reinterpret_cast<const char*>(dst) + b);
     }
@@ -225,6 +226,7 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
     const DenseSum& sum = a.sums.sums[0];
     const TileSum<T>* const tile_sum_of = Table<T, most_channels>::of[channels - 1];
     Work<T> work;
+    work.fetch_from = 0;
     work.w = a.weights + j * most_channels * a.terms;
     work.ahead = a.far && j == a.block_begin ? chunk.tiles * most_vectors * lanes<T> : 0;
     work.set_output(a.store, oc);
@@ -274,6 +276,9 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
     work.accumulate = false;
     work.straight = true;
     work.fetch = a.fetch_output;
+    // A tile of few terms is over before a line is there: those of the next block of channels, or of the next chunk.
+    const Tile &first = chunk.tile[0], &back = chunk.tile[chunk.tiles - 1];
+    const std::ptrdiff_t next_chunk = back.begin + back.pixels - first.begin;
     for (std::int64_t j = a.block_begin; j < a.block_end; ++j, work.ahead = 0) {
         const std::int64_t oc = a.oc_first + j * most_channels, left = a.oc - j * most_channels;
         const int channels = int(left < most_channels ? left : most_channels);
@@ -281,6 +286,8 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
         const TileSum<T>* const tile_sum_of = Table<T, most_channels>::of[channels - 1];
         work.w = a.weights + j * most_channels * a.terms;
         work.set_output(a.store, oc);
+        work.fetch_from = j + 1 < a.block_end ? most_channels * a.store.channel_stride
+                                              : next_chunk + (a.block_begin - j) * most_channels * a.store.channel_stride;
         for (int i = 0; i < chunk.tiles; ++i) {
             const Tile& tile = chunk.tile[i];
             work.x = x + tile.x;
