@@ -19,16 +19,18 @@ namespace {
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 std::size_t lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
+template <class T> using SweepKernelAddress = const SweepKernel<T>*;
+
 template <class T> const SweepKernel<T>& sweep_kernel(const Isa& isa, bool lanes_are_pixels) {
-    static const PerType<SweepKernel>* const channels[] = {
-#define NPCONV_ISA(n) &n::channel_kernels,
+    static const PerType<SweepKernelAddress> channels[] = {
+#define NPCONV_ISA(n) {&n::channel_kernel_f32, &n::channel_kernel_f64},
 #include "isa/list.inc"
     };
     static const PerType<SweepKernel>* const pixels[] = {
 #define NPCONV_ISA(n) &n::pixel_kernels,
 #include "isa/list.inc"
     };
-    return lanes_are_pixels ? pixels[isa.level]->of<T>() : channels[isa.level]->of<T>();
+    return lanes_are_pixels ? pixels[isa.level]->of<T>() : *channels[isa.level].of<T>();
 }
 
 template <class T> const PackKernels<T>& pack_kernels(const Isa& isa) {

@@ -116,11 +116,12 @@ template <class T> struct PackKernels {
     void (*expand)(const DenseExpansion<T>&);
 };
 
-// channel_kernels: lanes = output channels, weights are vectors, pixels are broadcast.
+// channel_kernel_*: lanes = output channels, weights are vectors, pixels are broadcast.
 // pixel_kernels: lanes = pixels, weights are broadcast.
 #define NPCONV_ISA(isa)                                       \
     namespace isa {                                           \
-    extern const PerType<SweepKernel> channel_kernels;        \
+    extern const SweepKernel<float> channel_kernel_f32;       \
+    extern const SweepKernel<double> channel_kernel_f64;      \
     extern const PerType<SweepKernel> pixel_kernels;          \
     extern const PerType<PackKernels> dense_pack_kernels;     \
     }

@@ -2,6 +2,6 @@
 
 namespace npconv::NPCONV_THIS_ISA {
 
-void sweep_channels(const DenseSweep<double>& a) { sweep<double>(a); }
+extern const SweepKernel<double> channel_kernel_f64 = {2 * lanes<double>, lanes<double>, most_pixels, 1, sweep<double>};
 
 }  // namespace npconv::NPCONV_THIS_ISA
