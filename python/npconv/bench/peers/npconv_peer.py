@@ -13,7 +13,7 @@ from .problem import Array, Figure, Problem, channels_last
 
 
 def on_a_line(x: Array) -> Array:
-    """A copy that begins on a cache line, as an earlier layer's output does; NumPy's large arrays begin 16 bytes behind."""
+    """A copy that begins on a cache line, as an earlier layer's output does; NumPy's begin 16 bytes behind."""
     memory = np.empty(x.nbytes + 64, np.uint8)
     begin = -memory.ctypes.data % 64
     copy = memory[begin : begin + x.nbytes].view(x.dtype).reshape(x.shape)
