@@ -7,10 +7,30 @@ import itertools
 import numpy as np
 import oracle
 import pytest
+from candidate_worker import force
 
 import npconv as nc
+from npconv import _npconv
 
 F32 = np.float32
+
+
+@pytest.fixture(autouse=True)
+def no_wisdom_left():
+    yield
+    _npconv.wisdom_clear()
+
+
+def by_every_path(x, *arguments, **parameters):
+    """Plans with each of the kernels that the tuner may pick: the estimate alone would leave out all but one."""
+    descriptor = nc.plan_conv2d(x.shape, *arguments, **parameters).descriptor
+    paths = [c[1] for c in _npconv.candidates(descriptor, 2, "exhaustive") if c[0] == "depthwise"]
+    assert len(paths) > 1
+    for path in paths:
+        force(descriptor, 2, "depthwise", path)
+        plan = nc.plan_conv2d(x.shape, *arguments, num_threads=2, **parameters)
+        assert (plan.algorithm, plan.parameters) == ("depthwise", path)
+        yield plan
 
 
 def layer(rng, height, width, channels, kernel, dtype=F32):
@@ -30,8 +50,8 @@ def test_widths_and_borders(kernel, stride):
         x, w = layer(rng, height, width, channels, kernel)
         arguments = {"stride": stride, "padding": pads, "groups": channels, "padding_mode": "reflect" if border == "reflect" else "zeros"}
         want = np.moveaxis(oracle.conv(np.moveaxis(x, -1, 1), w, **arguments), 1, -1)
-        got = nc.conv2d(x, w, algorithm="depthwise", data_format="channels_last", **arguments)
-        np.testing.assert_array_equal(got, want, err_msg=str((width, height, channels, border)))
+        for plan in by_every_path(x, w, data_format="channels_last", **arguments):
+            np.testing.assert_array_equal(plan(x), want, err_msg=str((width, height, channels, border, plan.parameters)))
         runs += 1
     assert runs > 40
 
@@ -47,6 +67,7 @@ def test_residual_in_place(width, activation):
         arguments = {"padding": kernel[0] // 2, "groups": channels, "activation": activation}
         r = rng.integers(-4, 5, x.shape).astype(F32)
         want = oracle.conv(np.moveaxis(x, -1, 1), w, bias, residual=np.moveaxis(r, -1, 1), **arguments)
-        got = nc.conv2d(x, w, bias, residual=r, out=r, algorithm="depthwise", data_format="channels_last", **arguments)
-        assert got is r
-        np.testing.assert_allclose(r, np.moveaxis(want, 1, -1), rtol=1e-6, atol=1e-5)
+        for plan in by_every_path(x, w, bias, residual=True, data_format="channels_last", **arguments):
+            out = r.copy()
+            assert plan(x, residual=out, out=out) is out
+            np.testing.assert_allclose(out, np.moveaxis(want, 1, -1), rtol=1e-6, atol=1e-5)

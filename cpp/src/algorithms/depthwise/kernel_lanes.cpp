@@ -4,7 +4,8 @@
 // so that 7*K FMAs cost 6*S + 2K loads: 7 accumulators + K taps + 1 column fit 16 registers up to K = 7. Any kernel,
 // stride, dilation and order of src and dst comes here; kernel widths 3, 5, 7 with strides 1, 2 are unrolled.
 // Rows are found
-//   nhwc:  in the image itself (where kernel_nhwc.cpp doesn't go); outputs near the left and right border look every column up in the map
+//   nhwc:  in the image itself; outputs near the left and right border look every column up in the map (kernel_nhwc.cpp has
+//          another order for most nhwc outputs)
 //   nchw:  in a ring of transposed rows (as many as a window covers, so that they stay in L1), whole and without padding,
 //          so that whole vectors of pixels are transposed; borders as above
 //   else:  in a ring of padded rows [column][L]

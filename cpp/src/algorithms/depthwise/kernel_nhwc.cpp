@@ -5,7 +5,8 @@
 // MobileNetV2; the row of 96x112 is larger than L1).
 //
 // Kernels of width 3 take four pixels at a time (7 or 8 are up to a fifth slower), with stride 1 of two output rows, from four rows
-// of the image: 42 loads for 72 FMAs, taps included. Wider kernels take seven pixels: 7 sums, up to 7 taps and a column are 15
+// of the image: 42 loads for 72 FMAs, taps included. Two of its eight sums wait on the stack for their end: storing them before the last
+// row leaves no vector there and is 4 to 10 % slower. Wider kernels take seven pixels: 7 sums, up to 7 taps and a column are 15
 // registers.
 #include "algorithms/depthwise/output.hpp"
 
@@ -50,16 +51,20 @@ NPCONV_NOINLINE void put_any(const Job<T>& job, const T* sums, std::int64_t row,
     }
 }
 
-// The columns of a tile that row r has: `step` apart, or, at a border, anywhere. Asked for in order.
-template <class T, bool Table, bool Partial> struct Columns {
+// The columns of a tile that row r has: `step` apart, or, at a border, anywhere. OneByOne: asked for in order, and none is loaded
+// before the one before; the sums and taps of wide kernels leave no registers for columns that wait.
+template <class T, bool OneByOne, bool Table, bool Partial> struct Columns {
     const T* p;
     std::int64_t step;
     const T* const* table;
     std::int64_t c, n;
 
-    NPCONV_INLINE Vec<T> operator[](int j) const {
-        if (!Table) return load(p + j * step);
-        return Partial ? load_partial(table[j] + c, n) : load(table[j] + c);
+    NPCONV_INLINE Vec<T> operator[](int j) {
+        if (Table) return Partial ? load_partial(table[j] + c, n) : load(table[j] + c);
+        if (!OneByOne) return load(p + j * step);
+        if (j > 0) p += step;
+        NPCONV_OPAQUE(p);
+        return load(p);
     }
 };
 
@@ -83,7 +88,7 @@ NPCONV_NOINLINE void tile_sums(const Job<T>& job, std::int64_t x, std::int64_t f
             NPCONV_UNROLL for (int i = 0; i < PX; ++i) acc[o][i][0] = set1(T(0));
         // What row r adds to the first output row with the taps at `w`, to the second one with those of the kernel row before.
         const auto add_row = [&](const T* row, std::int64_t r, const T* w, bool above, bool below) NPCONV_INLINE_LAMBDA {
-            const Columns<T, Table, Partial> column{row, step, job.table + r * columns, c, to - c};
+            Columns<T, (K > 3), Table, Partial> column{row, step, job.table + r * columns, c, to - c};
             Vec<T> tap[outs][K];
             NPCONV_UNROLL for (int k = 0; k < K; ++k) {
                 if (above) tap[0][k] = load(w + k * L);
@@ -93,34 +98,36 @@ NPCONV_NOINLINE void tile_sums(const Job<T>& job, std::int64_t x, std::int64_t f
                 const Vec<T> v = column[j];
                 NPCONV_UNROLL for (int k = 0; k < K; ++k) {
                     if (j - k < 0 || (j - k) % S != 0 || (j - k) / S >= PX) continue;
-                    if (above) fma_into(acc[0][(j - k) / S][0], v, tap[0][k]);
+                    Vec<T>& a = acc[0][(j - k) / S][0];
+                    if (K > 3) a = fma(v, tap[0][k], a);  // fma_into would put a tap on the stack
+                    else if (above) fma_into(a, v, tap[0][k]);
                     if (below) fma_into(acc[outs - 1][(j - k) / S][0], v, tap[outs - 1][k]);
                 }
             }
+        };
+        const auto put = [&](int o) NPCONV_INLINE_LAMBDA {
+            if (simple && !Partial) {
+                epilogue.finish_channels(acc[o], c - from);
+                NPCONV_UNROLL for (int i = 0; i < PX; ++i) store(out[o] + i * out_step, acc[o][i][0]);
+                return;
+            }
+            alignas(64) T sums[PX * L];
+            NPCONV_UNROLL for (int i = 0; i < PX; ++i) store(sums + i * L, acc[o][i][0]);
+            put_any(job, sums, o, x, PX, c);
         };
         if constexpr (Rows == 4) {
             add_row(p[0], 0, w, true, false);
             add_row(p[1], 1, w + 3 * L, true, true);
             add_row(p[2], 2, w + 6 * L, true, true);
             add_row(p[3], 3, w + 9 * L, false, true);
+            put(0);
         } else if constexpr (Rows > 0) {
             NPCONV_UNROLL for (int r = 0; r < Rows; ++r) add_row(p[r], r, w + r * K * L, true, false);
         } else {
             NPCONV_NO_UNROLL for (std::int64_t r = 0; r < n_rows; ++r)
                 add_row(Table ? nullptr : job.rows[r] + first + c, r, w + r * K * L, true, false);
         }
-        if (simple && !Partial) {
-            NPCONV_UNROLL for (int o = 0; o < outs; ++o) {
-                epilogue.finish_channels(acc[o], c - from);
-                NPCONV_UNROLL for (int i = 0; i < PX; ++i) store(out[o] + i * out_step, acc[o][i][0]);
-            }
-        } else {
-            alignas(64) T sums[PX * L];
-            NPCONV_UNROLL for (int o = 0; o < outs; ++o) {
-                NPCONV_UNROLL for (int i = 0; i < PX; ++i) store(sums + i * L, acc[o][i][0]);
-                put_any(job, sums, o, x, PX, c);
-            }
-        }
+        put(outs - 1);
         if (Rows && !Table) NPCONV_UNROLL for (int r = 0; r < Rows; ++r) p[r] += L;
         w += taps * L;
         out[0] += L;
