@@ -19,8 +19,8 @@ extern const Algorithm winograd_algorithm;
 namespace {
 
 constexpr int m = 4, points = (m + 2) * (m + 2);
-// What an output can exceed |V| |U| by: the squared row sums of the inverse transform (10.1) times the channels.
-constexpr float growth = 500;
+// What any sum of an output can exceed |V| |U| by: the squared row sums of the inverse transform (38) times the channels.
+constexpr float growth = 6000;
 
 const WinogradFewKernels& few_kernels(const Isa& isa) {
     static const WinogradFewKernels* const table[] = {
@@ -38,6 +38,7 @@ public:
           band_rows_(row_groups_ % 4 == 0 ? 1 : row_groups_ % 2 == 0 ? 2 : 4), bands_((grid_.tile_rows + band_rows_ - 1) / band_rows_),
           strip_rows_(band_rows_ * m + 2), row_stride_((row_groups_ + 1) * lanes_ + m), channel_stride_(strip_rows_ * row_stride_),
           large_output_(static_cast<double>(d.oc * d.out_pixels()) * sizeof(float) > 0.25 * static_cast<double>(cpu_info().l3)),
+          pixels_(d.dst_order == Order::nhwc),
           rows_(tile_map(d.h(), bands_ * band_rows_, m)), columns_(tile_map(d.w(), grid_.tile_cols, m)) {}
 
     std::size_t packed_bytes() const override { return static_cast<std::size_t>(desc.g * group_size()) * sizeof(float); }
@@ -66,7 +67,7 @@ private:
     };
 
     // U of a group and, behind it, the largest of its elements.
-    std::int64_t group_size() const { return (desc.ocg() * points * desc.icg() / 16 + 2) * 16; }
+    std::int64_t group_size() const { return ((desc.ocg() + lanes_ - 1) / lanes_ * lanes_ * points * desc.icg() / 16 + 2) * 16; }
     float& largest(float* u) const { return u[group_size() - 1]; }
     float largest(const float* u) const { return u[group_size() - 1]; }
 
@@ -80,7 +81,7 @@ private:
     const StripKernelsOf<float>& strip_;
     const WinogradGrid grid_;
     const std::int64_t lanes_, row_groups_, band_rows_, bands_, strip_rows_, row_stride_, channel_stride_;
-    const bool large_output_;
+    const bool large_output_, pixels_;  // pixels: of dense channels (nhwc), where lanes are output channels
     const AxisMap rows_, columns_;
 };
 
@@ -89,7 +90,8 @@ void FewPlan::pack(const Tensor& wei, void* packed, int threads) const noexcept 
     for (int t = 0; t < 9; ++t) offset[t] = t / 3 * wei.stride[3] + t % 3 * wei.stride[4];
     parallel_for(desc.g, desc.g < 64 ? 1 : threads, [&](std::int64_t group, int) noexcept {
         float* u = static_cast<float*>(packed) + group * group_size();
-        largest(u) = kernels_.filter(wei.at<float>(group * desc.ocg()), wei.stride[0], wei.stride[1], offset, desc.ocg(), desc.icg(), u);
+        largest(u) = kernels_.filter(wei.at<float>(group * desc.ocg()), wei.stride[0], wei.stride[1], offset, desc.ocg(), desc.icg(),
+                                     pixels_, u);
     });
 }
 
@@ -124,6 +126,8 @@ WinogradFewUnit FewPlan::unit(const ConvArgs& args, const Band& band, std::int64
         group.rows = std::min<std::int64_t>(m, desc.h().out - oh);
         group.columns = std::min(lanes_, desc.w().out - column);
         group.dst = oh * args.dst.stride[3] + column * args.dst.stride[4];
+        const std::int64_t next = index + 4 + g < band.rows * row_groups_ ? index + 4 + g : at;
+        group.next = (band.row + next / row_groups_) * m * args.dst.stride[3] + next % row_groups_ * lanes_ * args.dst.stride[4];
         group.residual = oh * args.residual.stride[3] + column * args.residual.stride[4];
     }
     return u;
@@ -147,7 +151,7 @@ void FewPlan::repair_unit(const ConvArgs& args, const EpilogueArgs<float>& epilo
             box.oc = band.group * desc.ocg() + c;
             box.ocs = std::min(lanes_, desc.ocg() - c);
             repair(desc, args, box, scratch.slab, stride);
-            others_.planar(winograd_store(args, epilogue, box, scratch.slab, stride.oh));
+            (pixels_ ? others_.lanes : others_.planar)(winograd_store(args, epilogue, box, scratch.slab, stride.oh));
         }
     }
 }
@@ -178,6 +182,7 @@ void FewPlan::execute(const ConvArgs& args) const noexcept {
         out.dst = args.dst.at<float>(band.n, out.oc);
         out.channel_stride = args.dst.stride[1];
         out.row_stride = args.dst.stride[3];
+        out.column_stride = args.dst.stride[4];
         out.residual = epilogue.residual_kind == Residual::none ? nullptr : args.residual.at<float>(band.n, out.oc);
         out.residual_channel = args.residual.stride[1];
         out.residual_row = args.residual.stride[3];
@@ -189,7 +194,7 @@ void FewPlan::execute(const ConvArgs& args) const noexcept {
             const WinogradFewUnit units = unit(args, band, index);
             const float size = kernels_.input(in, units, scratch.v);
             if (size * largest(u) < FLT_MAX / growth)  // false for NaN
-                kernels_.output(out, units);
+                (pixels_ ? kernels_.pixels : kernels_.planes)(out, units);
             else
                 repair_unit(args, epilogue, band, index, units, scratch);
         }

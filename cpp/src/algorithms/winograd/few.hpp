@@ -1,10 +1,10 @@
-// F(4x4, 3x3) for few input channels: lanes = tiles, and everything from the products to the finished outputs in registers.
+// F(4x4, 3x3) for few input channels: no points in memory. Lanes = tiles for planes, output channels for dense channels (nhwc).
 //
 // With three input channels the products of a tile are a tenth of its transforms' work, and the points GEMM would mostly
-// store sums and read them back. Here a unit of as many tiles as a vector has lanes meets one output channel after the
-// other: 36 products for each input channel, column by column of points, each column transformed at once, 16 vectors of
-// outputs. 168 multiplications for 16 outputs where the direct sum takes 432. 32 registers hold it all but 11 vectors with four
-// input channels; with 16, the 371 to 596 instructions of an output channel put 21 to 25 vectors on the stack.
+// store sums and read them back. Here a unit of as many tiles as a vector has lanes meets two output channels at a time (or each
+// of its tiles one vector of output channels): 36 products for each input channel, column by column of points, each column
+// transformed at once to four vectors that wait in L1 for the other five; then row by row 16 vectors of outputs. 154
+// multiplications for 16 outputs where the direct sum takes 432.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +21,7 @@ struct WinogradFewGroup {
     std::int64_t source;         // of its first tile in the strip: element of row 0, column 0
     std::int64_t dst, residual;  // of its first output
     std::int64_t rows, columns;  // outputs that exist, at most 4 and `lanes`
+    std::int64_t next;           // first output of the group that has this place in the next unit (or this one)
 };
 
 struct WinogradFewUnit {
@@ -34,13 +35,14 @@ struct WinogradFewInput {
     std::int64_t channel_stride, row_stride, channels;
 };
 
-// U: [output channel][point column][point row][channel].
+// U: [output channel][point column][point row][channel] where lanes are tiles; where they are output channels, [vector of
+// them][point column][point row][channel][lane].
 struct WinogradFewOutput {
     const float *v, *u;
     std::int64_t channels, oc, ocs;     // input channels; first output channel and how many
     float* dst;                         // of channel oc
     const float* residual;              // likewise, or null
-    std::int64_t channel_stride, row_stride;
+    std::int64_t channel_stride, row_stride, column_stride;
     std::int64_t residual_channel, residual_row, residual_column;
     bool fetch;                         // bring the lines of the output into the cache before they are written
     EpilogueArgs<float> epilogue;
@@ -50,10 +52,11 @@ struct WinogradFewKernels {
     int lanes;
     // taps[o * oc_stride + c * ic_stride + offset[t]], t = row * 3 + column. Returns the largest |U|, NaN if any is not finite.
     float (*filter)(const float* taps, std::int64_t oc_stride, std::int64_t ic_stride, const std::int64_t* offset, std::int64_t ocs,
-                    std::int64_t channels, float* u);
+                    std::int64_t channels, bool lanes_are_channels, float* u);
     // Returns the largest |V|, NaN if any is not finite.
     float (*input)(const WinogradFewInput&, const WinogradFewUnit&, float* v);
-    void (*output)(const WinogradFewOutput&, const WinogradFewUnit&);
+    void (*planes)(const WinogradFewOutput&, const WinogradFewUnit&);
+    void (*pixels)(const WinogradFewOutput&, const WinogradFewUnit&);
 };
 
 #define NPCONV_ISA(isa) namespace isa { extern const WinogradFewKernels winograd_few_kernels; }

@@ -64,7 +64,7 @@ namespace {
 bool few_possible(const ConvDesc& d) {
     const Axis& depth = d.d();
     const bool flat = depth.in == 1 && depth.out == 1 && depth.kernel == 1 && depth.pad_begin == 0;
-    return flat && d.h().stride == 1 && d.src == DType::f32 && d.icg() <= winograd_few_channels && d.dst_order == Order::nchw && d.accuracy != Accuracy::strict;
+    return flat && d.h().stride == 1 && d.src == DType::f32 && d.icg() <= winograd_few_channels && d.accuracy != Accuracy::strict;
 }
 
 std::string refuse(const ConvDesc& d, const Isa&) {
@@ -159,14 +159,15 @@ double pack_cost(double filter, double workers, const Isa& isa, const Machine& m
 }
 
 // A unit meets an output channel in 250 cycles for three channels, mostly loads and multiplications; its input transform
-// takes as long as eight of these. 16 registers hold the outputs of a tile but nothing else: 420 cycles.
+// takes as long as eight of these. With 16 registers, where two products are over in a cycle, 180 cycles (Zen 3, in L2); where
+// lanes are output channels 205.
 double few_seconds(const ConvDesc& d, const Isa& isa, int threads, const Machine& machine) {
-    const double lanes = isa.vector_bytes / 4.0, cycle = 2 * lanes / machine.fma_f32, ic = static_cast<double>(d.icg());
+    const double lanes = isa.vector_bytes / 4.0, product = 2 * lanes / machine.fma_f32, ic = static_cast<double>(d.icg());
     const double units = std::ceil(static_cast<double>(d.w().out) / lanes) * std::ceil(static_cast<double>(d.h().out) / 4) / 4;
-    const bool wide = isa.registers == 32;
-    const double unit = wide ? (60 + 64 * ic) * static_cast<double>(d.ocg()) + 700 * ic + 200
-                             : (170 + 84 * ic) * static_cast<double>(d.ocg()) + 1000 * ic + 280;
-    double seconds = machine.call_overhead + static_cast<double>(d.mb * d.g) * units * unit * cycle / threads;
+    const bool wide = isa.registers == 32, pixels = d.dst_order == Order::nhwc;
+    const double channel = wide ? 60 + 64 * ic : pixels ? 140 + 90 * ic : 170 + 64 * ic;
+    const double unit = channel * static_cast<double>(d.ocg()) + (wide ? 700 * ic + 200 : 840 * ic + (pixels ? 600 : 200));
+    double seconds = machine.call_overhead + static_cast<double>(d.mb * d.g) * units * unit * product / threads;
     if (threads > 1) seconds += machine.parallel_overhead;
     if (d.weights == Weights::fresh) seconds += static_cast<double>(d.oc) * ic * 60e-9;
     return seconds;
@@ -177,8 +178,7 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
     const double image = static_cast<double>(d.mb * (d.ic * d.in_pixels() + d.oc * d.out_pixels())) * static_cast<double>(item_size(d.src));
     // Images that don't stay in L3 from call to call are waited for by strips and stores.
     const double far = image > 0.25 * machine.l3_bytes ? image * 25e-12 / threads : 0;
-    // On Zen 3 outputs beyond the caches took 1.4 times the time of `direct` beside busy hyperthreads, 0.85 in quiet minutes.
-    if (p.few) return few_seconds(d, isa, threads, machine) + (isa.registers == 32 ? 0.5 : 2) * far;
+    if (p.few) return few_seconds(d, isa, threads, machine) + (isa.registers == 32 ? 0.5 : 1) * far;
     const WinogradGrid grid(d, p);
     const std::int64_t lanes = isa.vector_bytes / static_cast<std::int64_t>(item_size(d.src));
     const PointsLayout layout(isa, d.src, grid.units(), winograd_inner(d, lanes), d.ocg());
@@ -214,6 +214,6 @@ const char* const param_names[] = {"m", "tiles", "split", "few", nullptr};
 }  // namespace
 
 extern const Algorithm winograd_algorithm;
-const Algorithm winograd_algorithm = {"winograd", 4, param_names, refuse, estimate, candidates, make_winograd_plan};
+const Algorithm winograd_algorithm = {"winograd", 5, param_names, refuse, estimate, candidates, make_winograd_plan};
 
 }  // namespace npconv
