@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "gemm/driver.hpp"
+#include "gemm/kernel.hpp"
 #include "threading/makespan.hpp"
 
 namespace npconv {
@@ -22,10 +23,10 @@ constexpr double barrier_seconds = 1.5e-6;
 constexpr double task_seconds = 1e-7;
 // Terms of a tile whose pages exceed the first and the second level of address translation, as Zen 3 feels them.
 constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.4e-9, second_page_seconds = 1.6e-9;
-// Narrow tiles, against panels: deep sums over rows of strips, with lanes = pixels and channels; on an image itself, every other
-// pixel of a line, and of every other line, channels that share the sets of L1, part of each line, channels of few lines; with
-// lanes = pixels arrays that don't begin with a line, deep sums, vectors across two lines, both. Zen 3, AVX2.
-constexpr double deep_wide_strips = 1.15, deep_strips = 1.08, strided_image = 1.08, strided_points = 1.4, same_sets = 1.6;
+// Narrow tiles: deep sums with lanes = pixels whose pixels wait in L2; over rows of strips, with lanes = pixels and channels; on an
+// image itself, every other pixel of a line, and of every other line, channels that share the sets of L1, part of each line, channels
+// of few lines; with lanes = pixels arrays that don't begin with a line, deep sums, vectors across two lines, both. Zen 3, AVX2.
+constexpr double deep_copies = 1.05, deep_wide_strips = 1.15, deep_strips = 1.08, strided_image = 1.08, strided_points = 1.4, same_sets = 1.6;
 constexpr double far_lines = 1.05, whole_lines = 1.03, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
 constexpr double late_rate = 24e9;                                         // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
@@ -57,6 +58,7 @@ struct Shape {
     double item, terms, oc, kept;
     bool strip, straight;
     bool narrow;  // a term's products in a tile are over before what comes from beyond L1 and its page table can hide
+    double copies;  // 1, or what part of the weights meet pixels of the image itself, the others copies of them
 
     Shape(const ConvDesc& desc, const Isa& isa, const DenseConfig& c, const Machine& m)
         : d(desc), config(c), k(dense_blocks(desc, isa, c.lanes_are_pixels)), g(desc, c, isa, k.block, k.rest, k.pixels), machine(m),
@@ -64,7 +66,12 @@ struct Shape {
           kept(c.source == DenseSource::image ? inside(d.d()) * inside(d.h()) * inside(d.w()) : 1),
           strip(c.source != DenseSource::panel && !g.flat),
           straight(c.lanes_are_pixels && desc.dst_order == Order::nchw && desc.epilogue.residual == Residual::none),
-          narrow(isa.registers <= 16) {}
+          narrow(isa.registers <= 16), copies(1) {
+        const std::int64_t blocks = g.blocks / std::max<std::int64_t>(g.split, 1);
+        const bool rows_of_planes = c.source == DenseSource::image && g.flat && desc.src_order == Order::nchw && !c.late;
+        if (narrow && c.lanes_are_pixels && rows_of_planes && g.terms >= least_staged_terms && blocks >= least_staged_blocks)
+            copies = 1 / static_cast<double>(blocks);
+    }
 
     // One band of that many output rows and columns against all channels of a group.
     double sums(double rows, double columns) const;
@@ -103,7 +110,8 @@ double Shape::same_set_pixels() const {
 // What narrow tiles lose to the way X lies in memory.
 double Shape::narrowness() const {
     const bool deep = terms >= 200;
-    if (config.source != DenseSource::image) return !strip || !deep ? 1 : config.lanes_are_pixels ? deep_wide_strips : deep_strips;
+    if (config.source != DenseSource::image && !strip) return deep && config.lanes_are_pixels ? deep_copies : 1;
+    if (config.source != DenseSource::image) return !deep ? 1 : config.lanes_are_pixels ? deep_wide_strips : deep_strips;
     if (d.src_order == Order::nhwc) return d.taps() == 1 ? 1 : same_set_pixels();
     if (!g.flat) return d.taps() == 1 ? strided_points : strided_image;
     const std::int64_t channel = d.in_pixels() * static_cast<std::int64_t>(item_size(d.src));
@@ -134,11 +142,12 @@ double Shape::sums(double rows, double columns) const {
         seconds += (narrow && config.lanes_are_pixels ? 0.4 : 0.2) * from_l2 * std::min(1.0, from_l2 / seconds);
     }
     if (narrow) {
-        seconds *= narrowness();
+        const double copied = copies == 1 ? 0 : (1 - copies) * (terms >= 200 ? deep_copies : 1);
+        seconds *= narrowness() * copies + copied;
         if (config.source == DenseSource::image && d.src_order == Order::nchw) {  // each channel of a tile lies on a page of its own
             const double channels = static_cast<double>(d.icg());
             const double pages = channels * std::min(1.0, static_cast<double>(d.in_pixels()) * item / 4096);
-            const double visits = config.lanes_are_pixels ? 0.3 * all * channels : all * channels;  // whose latency is felt
+            const double visits = config.lanes_are_pixels ? 0.3 * all * copies * channels : all * channels;  // whose latency is felt
             seconds += visits * ((pages > first_pages ? first_page_seconds : 0) + (pages > second_pages ? second_page_seconds : 0));
         }
     }
@@ -242,7 +251,8 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
     const bool alone = !config.shared && (config.late ? image && d.g * g.blocks == 1 : d.mb * d.g * g.tasks() == 1);
     if (workers > 1 && !alone) seconds += machine.parallel_overhead;
     if (d.weights == Weights::fresh && !config.late) {
-        const double rate = packed > machine.l2_bytes ? 12e9 : config.lanes_are_pixels ? 11e9 : 20e9;
+        const double wide_rate = packed > machine.l2_bytes ? 12e9 : config.lanes_are_pixels ? 11e9 : 20e9;
+        const double rate = s.narrow && config.lanes_are_pixels ? 16e9 : wide_rate;
         seconds += packed / (rate * std::min(workers, blocks * groups)) + packed * (1 - 1 / workers) / handover_rate;
     }
     return seconds;

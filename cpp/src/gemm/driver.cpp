@@ -217,7 +217,7 @@ private:
         const std::int64_t channel = a.src.stride[1];
         const bool dense = channel == channel_pitch(desc) && a.src.stride[4] == pixel_pitch(desc);
         const bool possible = main_.g.flat ? dense_lists_reach(desc, channel) : w.finite && a.padding_value == 0 && dense;
-        if (possible) return sweep(main_, a, n, where, nullptr, w, 0, 1);
+        if (possible) return sweep(main_, a, n, where, reinterpret_cast<T*>(scratch_memory(a, worker)), w, 0, 1);
         const DenseGeometry& g = copied_->g;
         if (main_.g.flat) {  // panels have bands of their own: all of them, by the worker of the first pixels
             for (std::int64_t band = 0; where.w0 == 0 && band < g.bands; ++band) own_band(*copied_, a, n, g.band(band), w, worker);
@@ -233,8 +233,9 @@ private:
         }
     }
 
-    // Weight blocks against part `part` of `parts` of a band: rows of a strip, tiles of a panel.
-    void sweep(const Source<T>& source, const ConvArgs& a, std::int64_t n, const DenseBand& where, const T* x, const Blocks& w,
+    // Weight blocks against part `part` of `parts` of a band: rows of a strip, tiles of a panel; x is what was loaded, or memory
+    // for what a sweep of an image stages.
+    void sweep(const Source<T>& source, const ConvArgs& a, std::int64_t n, const DenseBand& where, T* x, const Blocks& w,
                std::int64_t part, std::int64_t parts) const noexcept {
         const DenseGeometry& g = source.g;
         DenseSweep<T> s;
@@ -252,6 +253,7 @@ private:
         s.tile_end = INT64_MAX;
         s.slack = true;
         s.far = false;
+        s.stage = source.config.source == DenseSource::image && stage_bytes() ? x : nullptr;
         s.fetch_output = fetch_output_;
         if (source.config.source == DenseSource::strip) {
             const std::int64_t from = s.rows * part / parts;
@@ -337,8 +339,15 @@ private:
     }
     std::size_t worker_bytes() const {
         std::size_t bytes = main_.loading.scratch_bytes() + (shared_bytes() ? 0 : main_.loading.band_bytes());
-        if (copied_) bytes = std::max(bytes, copied_->loading.scratch_bytes() + copied_->loading.band_bytes());
+        if (copied_) bytes = std::max({bytes, copied_->loading.scratch_bytes() + copied_->loading.band_bytes(), stage_bytes()});
         return block_bytes() + bytes;
+    }
+    // What one worker stages, if that stays near.
+    std::size_t stage_bytes() const {
+        const auto tile = static_cast<std::size_t>(main_.g.terms * kernel_.pixels) * sizeof(T);
+        const bool possible = main_.g.flat && desc.src_order == Order::nchw && kernel_.stage_bytes > 0;
+        if (!possible || tile > static_cast<std::size_t>(cpu_info().l2) / 2) return 0;
+        return lines(std::max(tile, static_cast<std::size_t>(kernel_.stage_bytes)));
     }
     char* worker_memory(const ConvArgs& a, int worker) const {
         return static_cast<char*>(a.workspace) + shared_bytes() + static_cast<std::size_t>(worker) * worker_bytes();

@@ -68,6 +68,7 @@ template <class T> struct DenseSweep {
     std::int64_t tile_begin, tile_end;  // the tiles of a row to be summed; what isn't a panel is summed as a whole
     bool slack;                     // vectors may read past the end of a row
     bool far;                       // the pixels are not in a near cache: fetch them ahead
+    T* stage;                       // memory where a chunk's pixels wait for all but the first weights, or null: see SweepKernel
     bool fetch_output;              // the output isn't either: fetch it for writing before it is needed
     std::int64_t pixel, pixel_row;  // index of the first output pixel, and from row to row
     const T* weights;               // of this group, as pack() wrote them
@@ -82,11 +83,16 @@ template <class T> struct DenseWeights {
     std::int64_t oc, size[4], oc_stride, stride[4];  // size and stride of ic, kd, kh, kw
 };
 
+// Copies of an image's pixels pay from so many terms on (24 lines under a tile are as near as a copy of them), and with weights
+// of so many blocks to find them.
+constexpr int least_staged_terms = 64, least_staged_blocks = 3;
+
 template <class T> struct SweepKernel {
     int block;   // output channels of a weight block
     int rest;    // a last block is a multiple of this many channels wide
     int pixels;  // of the largest tile
     int granule;  // all tiles but a row's last are a multiple of it wide
+    int stage_bytes;  // 0, or what a sweep of one row of an image stages at a time, if more than one tile
     void (*sweep)(const DenseSweep<T>&);
 };
 

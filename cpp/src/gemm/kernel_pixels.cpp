@@ -6,9 +6,13 @@
 // than 256 terms wait in L1 between their blocks. In long runs all vectors but the first are aligned in the output: a
 // store across two lines costs as much as two.
 //
+// Under a tile of an image lie a line or two, and a page, for each term. With 16 registers the first weights that meet a chunk store
+// its pixels side by side (`stage`), all others find one stream near them, and meanwhile the next tile's lines are fetched: no pass
+// over the image of its own, which took 11 to 20 % of a layer (256x56 -> 64 1.19 times as fast as from panels, -> 128 1.11, 512x28 ->
+// 128 1.06, 64x56 -> 256 1.03; Zen 3, one thread).
+//
 // bench/RESULTS.md has what layers reach. What shallow ones lack is their stores (a sum of 16 terms is 16 x 24 FMAs for 24
-// vectors stored). Zen 3, AVX2, undisturbed: 89 % of the FMA peak where all is near (64x24 -> 64 k1), 84 for 64x56 -> 256; from
-// panels 86 for 256x56 -> 128, of which the copy takes 4.
+// vectors stored). Zen 3, AVX2, undisturbed: 89 % of the FMA peak where all is near (64x24 -> 64 k1), 84 for 64x56 -> 256.
 #include "gemm/kernel.hpp"
 #include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"
@@ -25,6 +29,7 @@ constexpr bool fetch_weights = registers == 32;  // a term of 12 products has no
 constexpr int unroll = registers == 16 ? 4 : 1;
 constexpr int near_bytes = 20 * 1024;  // what the pixels of one chunk of tiles may take of L1
 constexpr int long_run = 64;           // vectors from which on one more is less than misaligned stores
+constexpr bool can_stage = registers == 16;
 
 template <class T> constexpr int tile_size = most_channels * most_vectors * lanes<T>;
 
@@ -35,6 +40,12 @@ template <class T> struct Work {
     const T* x;
     std::ptrdiff_t step;   // from term to term, if they lie evenly apart; else 0
     std::ptrdiff_t ahead;  // from these pixels to some that are needed later; 0: all are near
+    int tiles;             // how many follow one another, tile_step apart in X and side by side in the output
+    std::ptrdiff_t tile_step;
+    const T* even;         // pixels of the first term of those that lie evenly apart
+    T* stage;              // where they are copied to
+    const T* next;         // pixels whose lines are fetched, one every four terms, next_step apart
+    std::ptrdiff_t next_step;
     const T* w;
     T* sums;
     bool in_order, accumulate, straight, fetch;
@@ -84,54 +95,16 @@ template <class T, int MR, int NV> NPCONV_INLINE void store_straight(const Work<
     }
 }
 
-// Sums of MR channels x NV vectors.
-template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(const Work<T>& work) {
-    constexpr int L = lanes<T>;
-    Vec<T> acc[MR][NV];
+template <class T, int MR, int NV> NPCONV_INLINE void begin_sums(const Work<T>& work, Vec<T> (&acc)[MR][NV]) {
     NPCONV_UNROLL for (int i = 0; i < MR; ++i)
         NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = set1(T(0));
-    if (work.fetch) {
-        const T* dst = work.dst + work.fetch_from;
-        NPCONV_UNROLL for (int i = 0; i < MR; ++i, dst += work.channel_stride)
-            NPCONV_UNROLL for (int b = 0; b < NV * L * int(sizeof(T)); b += 64) prefetch_write(reinterpret_cast<const char*>(dst) + b);
-    }
-    const DenseTerm* t = work.term;
-    const DenseTerm* const end = work.end;
-    const T *const x = work.x, *const w = work.w;
-    const std::ptrdiff_t ahead = work.ahead;
-    const auto add_term = [&](const T* p, const T* row) NPCONV_INLINE_LAMBDA {
-        if constexpr (fetch_weights) prefetch(reinterpret_cast<const char*>(row) + ahead_bytes);
-        Vec<T> pixels[NV];
-        NPCONV_UNROLL for (int v = 0; v < NV; ++v) pixels[v] = load(p + v * L);
-        NPCONV_UNROLL for (int i = 0; i < MR; ++i) {
-            const Vec<T> weight = set1(row[i]);
-            NPCONV_UNROLL for (int v = 0; v < NV; ++v) fma_into(acc[i][v], weight, pixels[v]);
-        }
-    };
-    if (unroll == 4 && work.step && !ahead && t < end) {
-        const T *p = x + t->x, *row = w + std::int64_t(t->w) * MR;
-        const std::ptrdiff_t step = work.step, three = 3 * step;
-        const std::ptrdiff_t terms = (end - t) / 4 * 4;
-        NPCONV_NO_UNROLL for (const T* const last = row + terms * MR; row < last; p += 4 * step, row += 4 * MR) {
-            add_term(p, row);
-            add_term(p + step, row + MR);
-            add_term(p + 2 * step, row + 2 * MR);
-            add_term(p + three, row + 3 * MR);
-        }
-        t += terms;
-    } else if (unroll > 1 && work.in_order && !ahead && t < end) {
-        const T* row = w + std::int64_t(t->w) * MR;
-        NPCONV_NO_UNROLL for (; end - t >= unroll; t += unroll, row += unroll * MR)
-            NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term(x + t[u].x, row + u * MR);
-    }
-    NPCONV_NO_UNROLL for (; t < end; ++t) {
-        const T* p = x + t->x;
-        if (ahead) {
-            NPCONV_UNROLL for (int b = 0; b < NV * L * int(sizeof(T)); b += 64)
-                prefetch(reinterpret_cast<const char*>(p + ahead) + b);
-        }
-        add_term(p, w + std::int64_t(t->w) * MR);
-    }
+    if (!work.fetch) return;
+    const T* dst = work.dst + work.fetch_from;
+    NPCONV_UNROLL for (int i = 0; i < MR; ++i, dst += work.channel_stride)
+        NPCONV_UNROLL for (int b = 0; b < NV * lanes<T> * int(sizeof(T)); b += 64) prefetch_write(reinterpret_cast<const char*>(dst) + b);
+}
+template <class T, int MR, int NV> NPCONV_INLINE void put_sums(const Work<T>& work, Vec<T> (&acc)[MR][NV]) {
+    constexpr int L = lanes<T>;
     T* const sums = work.sums;
     if (work.accumulate) {
         NPCONV_UNROLL for (int i = 0; i < MR; ++i)
@@ -141,12 +114,84 @@ template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(const Work<T>& 
     NPCONV_UNROLL for (int i = 0; i < MR; ++i)
         NPCONV_UNROLL for (int v = 0; v < NV; ++v) store(sums + (i * NV + v) * L, acc[i][v]);
 }
+template <class T, int MR, int NV, bool Stage = false>
+NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, [[maybe_unused]] T* stage = nullptr) {
+    constexpr int L = lanes<T>;
+    if constexpr (fetch_weights) prefetch(reinterpret_cast<const char*>(row) + ahead_bytes);
+    Vec<T> pixels[NV];
+    NPCONV_UNROLL for (int v = 0; v < NV; ++v) pixels[v] = load(p + v * L);
+    if constexpr (Stage) {
+        NPCONV_UNROLL for (int v = 0; v < NV; ++v) store(stage + v * L, pixels[v]);
+    }
+    NPCONV_UNROLL for (int i = 0; i < MR; ++i) {
+        const Vec<T> weight = set1(row[i]);
+        NPCONV_UNROLL for (int v = 0; v < NV; ++v) fma_into(acc[i][v], weight, pixels[v]);
+    }
+}
 
-template <class T> using TileSum = void (*)(const Work<T>&);
+// Sums of MR channels x NV vectors over terms that lie evenly apart, of as many tiles as follow one another.
+template <class T, int MR, int NV, bool Stage> NPCONV_NOINLINE void even_sums(Work<T>& work) {
+    constexpr int L = lanes<T>;
+    const T* const first = work.w + std::int64_t(work.term->w) * MR;
+    const T *const end = first + (work.end - work.term) * MR, *const last = end - 3 * MR;
+    const std::ptrdiff_t step = work.step, three = 3 * step, next_step = work.next_step;
+    T* stage = work.stage;
+    do {
+        Vec<T> acc[MR][NV];
+        begin_sums<T>(work, acc);
+        const T *p = work.even, *row = first, *next = work.next;
+        const auto add = [&](const T* pixels, const T* weights) NPCONV_INLINE_LAMBDA {
+            add_term<T, MR, NV, Stage>(acc, pixels, weights, stage);
+            if constexpr (Stage) stage += NV * L;
+        };
+        NPCONV_NO_UNROLL for (; row < last; p += 4 * step, row += 4 * MR) {
+            prefetch_l2(next);
+            next += next_step;
+            add(p, row);
+            add(p + step, row + MR);
+            add(p + 2 * step, row + 2 * MR);
+            add(p + three, row + 3 * MR);
+        }
+        NPCONV_NO_UNROLL for (; row < end; p += step, row += MR) add(p, row);
+        put_sums<T>(work, acc);
+        work.even += work.tile_step;
+        work.next += NV * L;
+        work.dst += NV * L;
+    } while (--work.tiles > 0);
+}
+
+// The sums of one tile over any block of terms.
+template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(Work<T>& work) {
+    constexpr int L = lanes<T>;
+    const DenseTerm* t = work.term;
+    const DenseTerm* const end = work.end;
+    const std::ptrdiff_t ahead = work.ahead;
+    if (unroll == 4 && work.step && !ahead && t < end) return even_sums<T, MR, NV, false>(work);
+    Vec<T> acc[MR][NV];
+    begin_sums<T>(work, acc);
+    const T *const x = work.x, *const w = work.w;
+    if (unroll > 1 && work.in_order && !ahead && t < end) {
+        const T* row = w + std::int64_t(t->w) * MR;
+        NPCONV_NO_UNROLL for (; end - t >= unroll; t += unroll, row += unroll * MR)
+            NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T>(acc, x + t[u].x, row + u * MR);
+    }
+    NPCONV_NO_UNROLL for (; t < end; ++t) {
+        const T* p = x + t->x;
+        if (ahead) {
+            NPCONV_UNROLL for (int b = 0; b < NV * L * int(sizeof(T)); b += 64)
+                prefetch(reinterpret_cast<const char*>(p + ahead) + b);
+        }
+        add_term<T>(acc, p, w + std::int64_t(t->w) * MR);
+    }
+    put_sums<T>(work, acc);
+}
+
+template <class T> using TileSum = void (*)(Work<T>&);
 
 // By channels and vectors, both from 1; only what this level uses is instantiated.
-#define NPCONV_ROW(MR) {tile_sum<T, MR, 1>, tile_sum<T, MR, 2>, tile_sum<T, MR, 3>}
+#define NPCONV_ROW(MR) {WHAT(MR, 1), WHAT(MR, 2), WHAT(MR, 3)}
 template <class T, int MR> struct Table;
+#define WHAT(MR, NV) tile_sum<T, MR, NV>
 template <class T> struct Table<T, 4> {
     static constexpr TileSum<T> of[4][most_vectors] = {NPCONV_ROW(1), NPCONV_ROW(2), NPCONV_ROW(3), NPCONV_ROW(4)};
 };
@@ -154,7 +199,18 @@ template <class T> struct Table<T, 8> {
     static constexpr TileSum<T> of[8][most_vectors] = {NPCONV_ROW(1), NPCONV_ROW(2), NPCONV_ROW(3), NPCONV_ROW(4),
                                                        NPCONV_ROW(5), NPCONV_ROW(6), NPCONV_ROW(7), NPCONV_ROW(8)};
 };
+#undef WHAT
+#define WHAT(MR, NV) even_sums<T, MR, NV, true>
+template <class T> struct StagingTable {
+    static constexpr TileSum<T> of[4][most_vectors] = {NPCONV_ROW(1), NPCONV_ROW(2), NPCONV_ROW(3), NPCONV_ROW(4)};
+};
+#undef WHAT
 #undef NPCONV_ROW
+template <class T> NPCONV_INLINE const TileSum<T>* tile_sums(std::int64_t channels, [[maybe_unused]] bool stages) {
+    if constexpr (can_stage)
+        if (stages) return StagingTable<T>::of[channels - 1];
+    return Table<T, most_channels>::of[channels - 1];
+}
 
 // Pixels [begin, begin + pixels) of a row. Where X must not be read behind the row's end, the vectors begin `back` pixels
 // earlier, and only the tile's own pixels are stored.
@@ -215,6 +271,57 @@ struct Chunk {
     std::int64_t row;
 };
 
+// Whether weight block j meets pixels of the image and copies them, or finds the copies.
+enum class Staging { none, copies, finds };
+template <class T> NPCONV_INLINE Staging staging_of(const DenseSweep<T>& a, std::int64_t j) {
+    return !can_stage || !a.stage ? Staging::none : j == a.block_begin ? Staging::copies : Staging::finds;
+}
+
+// Terms [from, to) of a list, behind `before` others, for the tiles of a chunk.
+template <class T> struct Pixels {
+    Staging staging;
+    std::ptrdiff_t first, step;   // of X, from a tile's pixel to those of the first term; from term to term
+    std::int64_t before, fetched; // terms in front of these; what the first term is of those whose lines are fetched, -1: none
+    std::int64_t line;
+    T* stage;
+
+    // While the first eight blocks of channels find copies they fetch the next tile's lines: of a quarter of the terms each, of which
+    // a tile touches two lines.
+    NPCONV_INLINE Pixels(const DenseSweep<T>& a, const DenseTerms& terms, std::int64_t group, std::int64_t from, std::int64_t to,
+                         std::int64_t j)
+        : staging(staging_of(a, j)), first(from < to ? terms.term[from].x : 0), step(terms.step), before(group + from), fetched(-1),
+          line(0), stage(a.stage) {
+        const std::int64_t found = j - a.block_begin - 1;
+        if (staging != Staging::finds || found >= 8) return;
+        fetched = found % 4 * (to - from) / 4;
+        line = found / 4 * (64 / std::int64_t(sizeof(T)));
+    }
+    // What all tiles have in common.
+    NPCONV_INLINE void begin(Work<T>& work, const DenseSweep<T>& a) const {
+        work.step = step;
+        work.tiles = 1;
+        work.stage = nullptr;
+        work.next = a.x;
+        work.next_step = fetched < 0 ? 0 : step;
+    }
+    NPCONV_INLINE void set(Work<T>& work, const DenseSweep<T>& a, const Tile& tile) {
+        work.even = work.x + first;
+        work.tile_step = a.x_tile ? a.x_tile : tile.pixels;
+        if (!can_stage || staging == Staging::none) return;
+        const std::int64_t pitch = tile.vectors * lanes<T>;
+        T* const copy = stage + before * pitch;
+        stage += a.terms * pitch;
+        if (staging == Staging::copies) {
+            work.stage = copy;
+            return;
+        }
+        if (fetched >= 0) work.next = work.even + tile.pixels + fetched * step + line;
+        work.even = copy;
+        work.step = pitch;
+        work.tile_step = a.terms * pitch;
+    }
+};
+
 // A chunk against weight block j.
 template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const Chunk& chunk, std::int64_t j, bool straight) {
     alignas(64) T sums[2 * most_chunk * tile_size<T>];
@@ -224,11 +331,11 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
     const T* x = a.x + chunk.row * a.x_row_stride;
     T* const dst = a.store.dst + oc * a.store.channel_stride + row_pixel;  // where that is rows of pixels
     const DenseSum& sum = a.sums.sums[0];
-    const TileSum<T>* const tile_sum_of = Table<T, most_channels>::of[channels - 1];
+    const TileSum<T>* const tile_sum_of = tile_sums<T>(channels, staging_of(a, j) == Staging::copies);
     Work<T> work;
     work.fetch_from = 0;
     work.w = a.weights + j * most_channels * a.terms;
-    work.ahead = a.far && j == a.block_begin ? chunk.tiles * most_vectors * lanes<T> : 0;
+    work.ahead = a.far && !a.stage && j == a.block_begin ? chunk.tiles * most_vectors * lanes<T> : 0;
     work.set_output(a.store, oc);
     BlockCount<T> count;
     for (std::int64_t g = 0; g < sum.groups; ++g, x += sum.x_group, work.w += sum.w_group * channels) {
@@ -239,11 +346,13 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
             work.term = terms.term + from;
             work.end = terms.term + to;
             work.in_order = terms.in_order;
-            work.step = terms.step;
             work.accumulate = count.blocks > 0;
+            Pixels<T> pixels(a, terms, g * sum.w_group, from, to, j);
+            pixels.begin(work, a);
             for (int i = 0; i < chunk.tiles; ++i) {
                 const Tile& tile = chunk.tile[i];
                 work.x = x + tile.x;
+                pixels.set(work, a, tile);
                 work.sums = sums + i * tile_size<T>;
                 work.straight = end && straight && tile.back == 0;
                 work.fetch = work.straight && a.fetch_output;
@@ -261,6 +370,15 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
     }
 }
 
+// How many tiles from tile i on are whole and of its size.
+template <class T> NPCONV_INLINE int alike(const Chunk& chunk, int i) {
+    const std::int64_t pixels = chunk.tile[i].vectors * lanes<T>;
+    int n = 1;
+    const auto whole = [&](const Tile& t) { return t.pixels == pixels && t.vectors * lanes<T> == pixels; };
+    while (i + n < chunk.tiles && whole(chunk.tile[i]) && whole(chunk.tile[i + n])) ++n;
+    return n;
+}
+
 // A chunk against all weights where one block of terms is the whole sum and goes straight to memory: little more than a
 // call between the tiles of shallow layers, which are over in a few hundred cycles.
 template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, const Chunk& chunk) {
@@ -270,9 +388,8 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
     Work<T> work;
     work.term = terms.term;
     work.end = terms.term + terms.all;
-    work.ahead = a.far ? chunk.tiles * most_vectors * lanes<T> : 0;
+    work.ahead = a.far && !a.stage ? chunk.tiles * most_vectors * lanes<T> : 0;
     work.in_order = terms.in_order;
-    work.step = terms.step;
     work.accumulate = false;
     work.straight = true;
     work.fetch = a.fetch_output;
@@ -283,14 +400,20 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
         const std::int64_t oc = a.oc_first + j * most_channels, left = a.oc - j * most_channels;
         const int channels = int(left < most_channels ? left : most_channels);
         T* const dst = a.store.dst + oc * a.store.channel_stride + row_pixel;
-        const TileSum<T>* const tile_sum_of = Table<T, most_channels>::of[channels - 1];
+        Pixels<T> pixels(a, terms, 0, 0, terms.all, j);
+        pixels.begin(work, a);
+        const TileSum<T>* const tile_sum_of = tile_sums<T>(channels, pixels.staging == Staging::copies);
         work.w = a.weights + j * most_channels * a.terms;
         work.set_output(a.store, oc);
         work.fetch_from = j + 1 < a.block_end ? most_channels * a.store.channel_stride
                                               : next_chunk + (a.block_begin - j) * most_channels * a.store.channel_stride;
-        for (int i = 0; i < chunk.tiles; ++i) {
+        for (int i = 0, n = 0; i < chunk.tiles; i += n) {
             const Tile& tile = chunk.tile[i];
             work.x = x + tile.x;
+            pixels.set(work, a, tile);
+            n = terms.step && !work.ahead ? alike<T>(chunk, i) : 1;
+            pixels.stage += (n - 1) * a.terms * tile.vectors * lanes<T>;
+            work.tiles = n;
             work.dst = dst + tile.begin;
             work.pixels = tile.pixels;
             tile_sum_of[tile.vectors - 1](work);
@@ -298,7 +421,14 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
     }
 }
 
-template <class T> void sweep(const DenseSweep<T>& a) {
+template <class T> NPCONV_INLINE bool should_stage(const DenseSweep<T>& a) {
+    const bool pays = a.terms >= least_staged_terms && a.block_end - a.block_begin >= least_staged_blocks;
+    return can_stage && a.stage && pays && a.sums.sums[0].last.step;
+}
+
+template <class T> void sweep(const DenseSweep<T>& sweep) {
+    DenseSweep<T> a = sweep;
+    if (!should_stage(a)) a.stage = nullptr;
     const RowTiles t = row_tiles(a);
     const bool straight = goes_straight(a);
     const std::int64_t terms = a.terms < dense_block ? a.terms : dense_block;
@@ -320,7 +450,9 @@ template <class T> void sweep(const DenseSweep<T>& a) {
 
 }  // namespace
 
-extern const PerType<SweepKernel> pixel_kernels = {{most_channels, 1, most_vectors * lanes<float>, lanes<float>, sweep<float>},
-                                                   {most_channels, 1, most_vectors * lanes<double>, lanes<double>, sweep<double>}};
+constexpr int stage_bytes = can_stage ? near_bytes : 0;
+extern const PerType<SweepKernel> pixel_kernels = {
+    {most_channels, 1, most_vectors * lanes<float>, lanes<float>, stage_bytes, sweep<float>},
+    {most_channels, 1, most_vectors * lanes<double>, lanes<double>, stage_bytes, sweep<double>}};
 
 }  // namespace npconv::NPCONV_THIS_ISA

@@ -257,10 +257,10 @@ NPCONV_NOINLINE void pixels_of_tile(const WinogradFewOutput& out, const float* v
             output_row(sums[0], r, y);
             for (std::int64_t q = 0; q < columns; ++q) {
                 V residual = set1(0.f);
-                if (out.residual)
-                    residual = residual_of(out.residual + o * out.residual_channel + residual_of_tile + r * out.residual_row + q * out.residual_column,
-                                           out.residual_channel, n);
-                store_partial(dst + q * out.column_stride, finish<float>(out.epilogue, mul(y[q], set1(powers[r + q])), scale, bias, residual), n);
+                const std::int64_t at = residual_of_tile + r * out.residual_row + q * out.residual_column;
+                if (out.residual) residual = residual_of(out.residual + o * out.residual_channel + at, out.residual_channel, n);
+                const V value = mul(y[q], set1(powers[r + q]));
+                store_partial(dst + q * out.column_stride, finish<float>(out.epilogue, value, scale, bias, residual), n);
             }
         }
     }

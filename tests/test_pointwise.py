@@ -1,0 +1,78 @@
+"""1x1 layers: every way to read pixels and to share them out, at sizes that leave tiles, blocks of terms and of channels incomplete."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import oracle
+import pytest
+from buffers import fenced
+from candidate_worker import force
+
+import npconv as nc
+from npconv import _npconv
+
+
+@pytest.fixture(autouse=True)
+def no_wisdom_left():
+    yield
+    _npconv.wisdom_clear()
+
+
+def by_every_candidate(x, *arguments, threads=2, **parameters):
+    descriptor = nc.plan_conv2d(x.shape, *arguments, **parameters).descriptor
+    found = [c[1] for c in _npconv.candidates(descriptor, threads, "exhaustive") if c[0] == "im2col"]
+    assert len(found) > 2
+    for candidate in found:
+        force(descriptor, threads, "im2col", candidate)
+        plan = nc.plan_conv2d(x.shape, *arguments, num_threads=threads, **parameters)
+        assert (plan.algorithm, plan.parameters) == ("im2col", candidate)
+        yield plan
+
+
+# Pixels: less than a vector, than a tile, tiles and a rest, tiles of two sizes, more than a chunk of tiles. Terms: not staged, staged, not a
+# multiple of four, several blocks. Output channels: fewer than three blocks, more than fetch, a block that isn't whole.
+PIXELS = [(1, 3), (1, 23), (5, 11), (7, 8), (25, 24)]
+TERMS = [(24, 40), (64, 9), (67, 35), (300, 21), (600, 13)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels, outputs", TERMS)
+def test_every_candidate(channels, outputs, dtype):
+    rng = np.random.default_rng(channels)
+    for (height, width), groups, at_end in itertools.product(PIXELS, (1, 2), (False, True)):
+        x = rng.integers(-4, 5, (2, channels * groups, height, width))
+        w = rng.integers(-3, 4, (outputs * groups, channels, 1, 1))
+        bias = rng.integers(-3, 4, outputs * groups).astype(dtype)
+        want = oracle.conv(x, w, bias, groups=groups)
+        image, weights = fenced(x, "nchw", dtype, at_end=at_end), fenced(w, "C", dtype, at_end=at_end)
+        out = fenced(want, "nchw", dtype, at_end=at_end)
+        for plan in by_every_candidate(image, weights, bias, groups=groups):
+            out[...] = np.nan
+            plan(image, out=out)
+            np.testing.assert_array_equal(out, want, err_msg=f"{height}x{width} {groups} {plan.parameters}")
+
+
+@pytest.mark.parametrize("gaps", ["between channels", "backwards"])
+def test_channels_that_are_not_dense(gaps):
+    rng = np.random.default_rng(3)
+    x = rng.integers(-4, 5, (1, 160, 7, 9)).astype("float32")
+    x = x[:, ::2] if gaps == "between channels" else x[:, 159:79:-1]
+    w = rng.integers(-3, 4, (37, 80, 1, 1)).astype("float32")
+    want = oracle.conv(x, w)
+    for plan in by_every_candidate(x, w):
+        np.testing.assert_array_equal(plan(x), want, err_msg=plan.parameters)
+
+
+def test_epilogue_of_copied_pixels():
+    rng = np.random.default_rng(4)
+    x = rng.integers(-4, 5, (1, 96, 9, 11)).astype("float32")
+    w = rng.integers(-3, 4, (30, 96, 1, 1)).astype("float32")
+    r = rng.integers(-9, 9, (1, 30, 9, 11)).astype("float32")
+    scale = rng.integers(1, 4, 30).astype("float32")
+    want = oracle.conv(x, w, scale=scale, residual=r, activation="relu")
+    for plan in by_every_candidate(x, w, scale=scale, residual=True, activation="relu"):
+        out = r.copy()
+        plan(x, residual=out, out=out)
+        np.testing.assert_array_equal(out, want, err_msg=plan.parameters)
