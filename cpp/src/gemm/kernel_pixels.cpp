@@ -61,6 +61,11 @@ template <class T> struct Work {
     }
 };
 
+// Whether even_sums() is the one that sums, of several tiles in one call.
+template <class T> NPCONV_INLINE bool takes_evenly(const Work<T>& work) {
+    return unroll == 4 && work.step && !work.ahead && work.term < work.end;
+}
+
 template <class T> NPCONV_INLINE bool goes_straight(const DenseSweep<T>& a) {
     return is_simple(a.store.epilogue) && a.store.pixel_stride == 1 && a.terms < std::int64_t(dense_block) * dense_level2 / 2;
 }
@@ -166,7 +171,7 @@ template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(Work<T>& work) 
     const DenseTerm* t = work.term;
     const DenseTerm* const end = work.end;
     const std::ptrdiff_t ahead = work.ahead;
-    if (unroll == 4 && work.step && !ahead && t < end) return even_sums<T, MR, NV, false>(work);
+    if (takes_evenly(work)) return even_sums<T, MR, NV, false>(work);
     Vec<T> acc[MR][NV];
     begin_sums<T>(work, acc);
     const T *const x = work.x, *const w = work.w;
@@ -411,7 +416,7 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
             const Tile& tile = chunk.tile[i];
             work.x = x + tile.x;
             pixels.set(work, a, tile);
-            n = terms.step && !work.ahead ? alike<T>(chunk, i) : 1;
+            n = takes_evenly(work) ? alike<T>(chunk, i) : 1;
             pixels.stage += (n - 1) * a.terms * tile.vectors * lanes<T>;
             work.tiles = n;
             work.dst = dst + tile.begin;
