@@ -8,8 +8,8 @@
 //
 // Under a tile of an image lie a line or two, and a page, for each term. With 16 registers the first weights that meet a chunk store
 // its pixels side by side (`stage`), all others find one stream near them, and meanwhile the next tile's lines are fetched: no pass
-// over the image of its own, which took 11 to 20 % of a layer (256x56 -> 64 1.19 times as fast as from panels, -> 128 1.11, 512x28 ->
-// 128 1.06, 64x56 -> 256 1.03; Zen 3, one thread).
+// over the image of its own, which took 11 to 20 % of a layer (256x56 -> 64 79 -> 86 % of the FMA peak, 512x28 -> 128 79 -> 85, pairs
+// in bench/RESULTS.md). The loop over terms has no vector on the stack; the one that copies has one for each term.
 //
 // bench/RESULTS.md has what layers reach. What shallow ones lack is their stores (a sum of 16 terms is 16 x 24 FMAs for 24
 // vectors stored). Zen 3, AVX2, undisturbed: 89 % of the FMA peak where all is near (64x24 -> 64 k1), 84 for 64x56 -> 256.
@@ -194,9 +194,9 @@ template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(Work<T>& work) 
 template <class T> using TileSum = void (*)(Work<T>&);
 
 // By channels and vectors, both from 1; only what this level uses is instantiated.
-#define NPCONV_ROW(MR) {WHAT(MR, 1), WHAT(MR, 2), WHAT(MR, 3)}
+#define NPCONV_ROW(MR) {NPCONV_TILE(MR, 1), NPCONV_TILE(MR, 2), NPCONV_TILE(MR, 3)}
 template <class T, int MR> struct Table;
-#define WHAT(MR, NV) tile_sum<T, MR, NV>
+#define NPCONV_TILE(MR, NV) tile_sum<T, MR, NV>
 template <class T> struct Table<T, 4> {
     static constexpr TileSum<T> of[4][most_vectors] = {NPCONV_ROW(1), NPCONV_ROW(2), NPCONV_ROW(3), NPCONV_ROW(4)};
 };
@@ -204,12 +204,12 @@ template <class T> struct Table<T, 8> {
     static constexpr TileSum<T> of[8][most_vectors] = {NPCONV_ROW(1), NPCONV_ROW(2), NPCONV_ROW(3), NPCONV_ROW(4),
                                                        NPCONV_ROW(5), NPCONV_ROW(6), NPCONV_ROW(7), NPCONV_ROW(8)};
 };
-#undef WHAT
-#define WHAT(MR, NV) even_sums<T, MR, NV, true>
+#undef NPCONV_TILE
+#define NPCONV_TILE(MR, NV) even_sums<T, MR, NV, true>
 template <class T> struct StagingTable {
     static constexpr TileSum<T> of[4][most_vectors] = {NPCONV_ROW(1), NPCONV_ROW(2), NPCONV_ROW(3), NPCONV_ROW(4)};
 };
-#undef WHAT
+#undef NPCONV_TILE
 #undef NPCONV_ROW
 template <class T> NPCONV_INLINE const TileSum<T>* tile_sums(std::int64_t channels, [[maybe_unused]] bool stages) {
     if constexpr (can_stage)
