@@ -116,6 +116,15 @@ template <class T> NPCONV_INLINE std::int64_t unaligned(const T* p) {
     return static_cast<std::int64_t>((bytes - reinterpret_cast<std::uintptr_t>(p) % bytes) % bytes / sizeof(T));
 }
 
+// n elements at any stride, a residual's.
+template <class T> NPCONV_INLINE Vec<T> load_strided(const T* p, std::int64_t stride, std::int64_t n) {
+    constexpr int L = lanes<T>;
+    if (stride == 1) return load_partial(p, n);
+    T t[L] = {};
+    for (std::int64_t i = 0; i < n && i < L; ++i) t[i] = p[i * stride];
+    return load(t);
+}
+
 // Scale and bias of one channel, of `n` neighbouring channels; one and zero where absent.
 template <class T> NPCONV_INLINE Vec<T> channel_scale(const EpilogueArgs<T>& e, std::int64_t oc) {
     return set1(e.scale ? e.scale[oc] : T(1));

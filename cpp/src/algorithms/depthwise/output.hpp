@@ -21,15 +21,6 @@ NPCONV_INLINE std::int64_t most(std::int64_t a, std::int64_t b) { return a > b ?
 NPCONV_INLINE std::int64_t round_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b * b; }
 NPCONV_INLINE std::int64_t extent(std::int64_t k, std::int64_t d) { return (k - 1) * d + 1; }
 
-// n elements at any stride.
-template <class T> NPCONV_INLINE Vec<T> load_strided(const T* p, std::int64_t stride, std::int64_t n) {
-    constexpr int L = lanes<T>;
-    if (stride == 1) return load_partial(p, n);
-    T t[L] = {};
-    for (std::int64_t i = 0; i < n && i < L; ++i) t[i] = p[i * stride];
-    return load(t);
-}
-
 // Pixels [first, first + n) of a run of rows of `width`, each row_stride after the other.
 template <class T>
 NPCONV_INLINE Vec<T> load_pixels(const T* p, std::int64_t row_stride, std::int64_t stride, std::int64_t width,

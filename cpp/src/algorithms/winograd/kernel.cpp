@@ -165,13 +165,6 @@ bool output(const T* m, std::int64_t m_point, std::int64_t tiles, T* slab, std::
     return any;
 }
 
-template <class T> NPCONV_INLINE Vec<T> load_strided(const T* p, std::int64_t stride, std::int64_t n) {
-    if (stride == 1) return load_partial(p, n);
-    alignas(64) T buffer[lanes<T>] = {};
-    for (std::int64_t i = 0; i < n; ++i) buffer[i] = p[i * stride];
-    return load(buffer);
-}
-
 // A clamp for an activation: scale and bias are applied while lanes = channels, before a transpose. Residual: one that is
 // added before the activation and is dense along columns. Whole vectors are aligned where all channels can be.
 template <class T, bool Residual>

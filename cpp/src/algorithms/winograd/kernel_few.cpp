@@ -157,13 +157,6 @@ NPCONV_INLINE void finish_row(int r, bool scaled, V scale, V bias, V (&y)[4]) {
     }
 }
 
-NPCONV_INLINE V residual_of(const float* p, std::int64_t stride, std::int64_t n) {
-    if (stride == 1) return load_partial(p, n);
-    float values[L] = {};
-    for (std::int64_t i = 0; i < n; ++i) values[i] = p[i * stride];
-    return load(values);
-}
-
 // Whole: every group has four rows of L columns; else what exists is stored row by row. Plain: bias and a clamp.
 template <int C, bool Whole, bool Plain> NPCONV_NOINLINE void channels(const WinogradFewOutput& out, const WinogradFewUnit& unit) {
     alignas(64) float sums[2][4][tile][L];
@@ -206,7 +199,7 @@ template <int C, bool Whole, bool Plain> NPCONV_NOINLINE void channels(const Win
                 if constexpr (!Plain) {
                     V residual = set1(0.f);
                     if (out.residual)
-                        residual = residual_of(out.residual + o * out.residual_channel + group.residual + r * out.residual_row,
+                        residual = load_strided(out.residual + o * out.residual_channel + group.residual + r * out.residual_row,
                                                out.residual_column, group.columns);
                     value = finish<float>(out.epilogue, value, scale, bias, residual);
                 }
@@ -258,7 +251,7 @@ NPCONV_NOINLINE void pixels_of_tile(const WinogradFewOutput& out, const float* v
             for (std::int64_t q = 0; q < columns; ++q) {
                 V residual = set1(0.f);
                 const std::int64_t at = residual_of_tile + r * out.residual_row + q * out.residual_column;
-                if (out.residual) residual = residual_of(out.residual + o * out.residual_channel + at, out.residual_channel, n);
+                if (out.residual) residual = load_strided(out.residual + o * out.residual_channel + at, out.residual_channel, n);
                 const V value = mul(y[q], set1(powers[r + q]));
                 store_partial(dst + q * out.column_stride, finish<float>(out.epilogue, value, scale, bias, residual), n);
             }
