@@ -65,6 +65,61 @@ def test_channels_that_are_not_dense(gaps):
         np.testing.assert_array_equal(plan(x), want, err_msg=plan.parameters)
 
 
+def by_every_reading_of_weights(x, w, *, threads=2, **parameters):
+    """Functional calls by all candidates that do not pack the weights beforehand."""
+    descriptor = nc.plan_conv2d(x.shape, w, **parameters).descriptor + "_fresh"
+    found = [c[1] for c in _npconv.candidates(descriptor, threads, "exhaustive") if c[0] == "im2col" and c[1].endswith("late=1")]
+    assert found
+    for candidate in found:
+        force(descriptor, threads, "im2col", candidate)
+        assert [row["parameters"] for row in _npconv.explain(descriptor, threads) if row["picked"]] == [candidate]
+        yield candidate, nc.conv2d(x, w, num_threads=threads, **parameters)
+
+
+# One term, one behind a full block, several blocks; channels that don't fill a block.
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels, outputs", [(1, 6), (7, 9), (64, 9), (257, 21), (300, 4), (600, 13)])
+def test_weights_of_a_call(channels, outputs, dtype):
+    rng = np.random.default_rng(channels)
+    for (height, width), groups, at_end in itertools.product(PIXELS, (1, 2), (False, True)):
+        x = rng.integers(-4, 5, (2, channels * groups, height, width))
+        w = rng.integers(-3, 4, (outputs * groups, channels, 1, 1))
+        want = oracle.conv(x, w, groups=groups)
+        image, weights = fenced(x, "nchw", dtype, at_end=at_end), fenced(w, "C", dtype, at_end=at_end)
+        for candidate, got in by_every_reading_of_weights(image, weights, groups=groups):
+            np.testing.assert_array_equal(got, want, err_msg=f"{height}x{width} {groups} {candidate}")
+
+
+LAYOUTS_OF_WEIGHTS = {
+    "gaps between rows": lambda w: np.pad(w, [(0, 0), (0, 5), (0, 0), (0, 0)])[:, :-5],
+    "rows backwards": lambda w: w[::-1].copy()[::-1],
+    "every other term": lambda w: np.repeat(w, 2, axis=1)[:, ::2],
+    "terms backwards": lambda w: w[:, ::-1].copy()[:, ::-1],
+    "channels side by side": lambda w: np.asfortranarray(w),
+    "one row for all": lambda w: np.broadcast_to(w[:1], w.shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS_OF_WEIGHTS)
+def test_weights_of_a_call_in_any_layout(layout):
+    rng = np.random.default_rng(5)
+    x = rng.integers(-4, 5, (1, 80, 9, 7)).astype("float32")
+    w = LAYOUTS_OF_WEIGHTS[layout](rng.integers(-3, 4, (37, 80, 1, 1)).astype("float32"))
+    want = oracle.conv(x, w)
+    for candidate, got in by_every_reading_of_weights(x, w):
+        np.testing.assert_array_equal(got, want, err_msg=candidate)
+
+
+def test_weights_of_a_call_with_infinities():
+    rng = np.random.default_rng(6)
+    x = rng.integers(1, 5, (1, 80, 5, 7)).astype("float32")
+    w = rng.integers(-3, 4, (9, 80, 1, 1)).astype("float32")
+    w[2, 5], w[8, 79] = np.inf, np.nan
+    want = oracle.conv(x, w)
+    for candidate, got in by_every_reading_of_weights(x, w):
+        np.testing.assert_array_equal(got, want, err_msg=candidate)
+
+
 def test_epilogue_of_copied_pixels():
     rng = np.random.default_rng(4)
     x = rng.integers(-4, 5, (1, 96, 9, 11)).astype("float32")

@@ -28,8 +28,9 @@ constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.
 // of few lines; with lanes = pixels arrays that don't begin with a line, deep sums, vectors across two lines, both. Zen 3, AVX2.
 constexpr double deep_copies = 1.05, deep_wide_strips = 1.15, deep_strips = 1.08, strided_image = 1.08, strided_points = 1.4, same_sets = 1.6;
 constexpr double far_lines = 1.05, whole_lines = 1.03, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
-constexpr double late_rate = 24e9;                                         // packing weights where they are used
+constexpr double late_rate = 24e9, narrow_late_rate = 16e9;                // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
+constexpr double unpacked = 1.02;                                          // weights read where they are, as four streams
 
 double ceil_div(double a, double b) { return std::ceil(a / b); }
 
@@ -68,7 +69,7 @@ struct Shape {
           straight(c.lanes_are_pixels && desc.dst_order == Order::nchw && desc.epilogue.residual == Residual::none),
           narrow(isa.registers <= 16), copies(1) {
         const std::int64_t blocks = g.blocks / std::max<std::int64_t>(g.split, 1);
-        const bool rows_of_planes = c.source == DenseSource::image && g.flat && desc.src_order == Order::nchw && !c.late;
+        const bool rows_of_planes = c.source == DenseSource::image && g.flat && desc.src_order == Order::nchw && (!c.late || dense_reads_rows(desc, isa, c));
         if (narrow && c.lanes_are_pixels && rows_of_planes && g.terms >= least_staged_terms && blocks >= least_staged_blocks)
             copies = 1 / static_cast<double>(blocks);
     }
@@ -218,16 +219,17 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
     const Bands bands(s);
     const std::int64_t jobs = d.mb * d.g * g.bands;
     const double workers = std::max(threads, 1), blocks = static_cast<double>(g.blocks), groups = static_cast<double>(d.g);
-    const bool image = config.source == DenseSource::image;
+    const bool image = config.source == DenseSource::image, rows = dense_reads_rows(d, isa, config), packs_late = config.late && !rows;
+    const double late = s.narrow ? narrow_late_rate : late_rate;
     const double packed = static_cast<double>(g.group_weights * d.g) * s.item;
     const auto share = [&](double tasks) { return ceil_div(tasks, workers) / tasks; };
     double seconds = machine.call_overhead;
     // All of X passes by for every block of late weights, which lanes = pixels feel where tiles are narrow.
     const double x_bytes = s.terms * static_cast<double>(d.out_pixels()) * s.item;
     const double passes = s.narrow && config.lanes_are_pixels ? 0.4 * blocks * x_bytes / machine.l2_bandwidth : 0;
-    if (image && config.late) {
-        seconds += (static_cast<double>(jobs) * bands.average(bands.sum) + groups * passes + packed / late_rate) * share(groups * blocks);
-    } else if (!image && (config.shared || config.late)) {
+    if (image && packs_late) {
+        seconds += (static_cast<double>(jobs) * bands.average(bands.sum) + groups * passes + packed / late) * share(groups * blocks);
+    } else if (!image && (config.shared || packs_late)) {
         const double wanted = std::floor((config.late ? 1 : 4) * workers / blocks);
         const double parts = std::clamp(wanted, 1.0, s.strip ? static_cast<double>(g.band_rows) : 8.0);
         const double tasks = blocks * parts, chunks = ceil_div(static_cast<double>(d.icg()), static_cast<double>(g.lanes));
@@ -240,15 +242,15 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
         if (workers > 1 && once) seconds += x * (1 - 1 / workers) / handover_rate;
         seconds += static_cast<double>(jobs) * (bands.average(bands.load) / std::min(workers, chunks) +
                                                 bands.average(bands.sum) * together * share(tasks) + (workers > 1 ? 2 * barrier_seconds : 0));
-        if (config.late) seconds += static_cast<double>(jobs) / groups * (packed / late_rate + groups * passes) * share(blocks);
+        if (config.late) seconds += static_cast<double>(jobs) / groups * (packed / late + groups * passes) * share(blocks);
     } else {
         seconds += makespan(d.mb * d.g * g.tasks(), std::max(threads, 1), [&](std::int64_t task) {
             const std::int64_t part = g.task_part(task % g.tasks()), own = g.blocks * (part + 1) / g.split - g.blocks * part / g.split;
             const int last = bands.last(g.task_band(task % g.tasks()));
-            return bands.load[last] + bands.approach[last] + bands.sum[last] * static_cast<double>(own) / blocks + task_seconds;
+            return bands.load[last] + bands.approach[last] + (rows ? unpacked : 1) * bands.sum[last] * static_cast<double>(own) / blocks + task_seconds;
         });
     }
-    const bool alone = !config.shared && (config.late ? image && d.g * g.blocks == 1 : d.mb * d.g * g.tasks() == 1);
+    const bool alone = !config.shared && (packs_late ? image && d.g * g.blocks == 1 : d.mb * d.g * g.tasks() == 1);
     if (workers > 1 && !alone) seconds += machine.parallel_overhead;
     if (d.weights == Weights::fresh && !config.late) {
         const double wide_rate = packed > machine.l2_bytes ? 12e9 : config.lanes_are_pixels ? 11e9 : 20e9;

@@ -72,7 +72,7 @@ private:
 template <class T> class DensePlan final : public Plan {
 public:
     DensePlan(const ConvDesc& d, const Algorithm& a, const Isa& i, const Params& p, const DenseConfig& c)
-        : Plan(d, a, i, p), kernel_(sweep_kernel<T>(i, c.lanes_are_pixels)), packing_(pack_kernels<T>(i)), main_(desc, c, i, kernel_) {
+        : Plan(d, a, i, p), kernel_(sweep_kernel<T>(i, c.lanes_are_pixels)), packing_(pack_kernels<T>(i)), main_(desc, c, i, kernel_), reads_rows_(dense_reads_rows(desc, i, c)) {
         if (c.source != DenseSource::image) return;
         DenseConfig copy = c;
         copy.source = main_.g.flat ? DenseSource::panel : DenseSource::strip;
@@ -101,7 +101,9 @@ public:
 
     void execute(const ConvArgs& a) const noexcept override {
         const bool image = main_.config.source == DenseSource::image;
-        if (main_.config.late)
+        if (main_.config.late && rows_dense(a.wei))
+            execute_own(a);
+        else if (main_.config.late)
             image ? execute_blocks(a) : execute_shared(a);
         else if (main_.config.shared && !image)
             execute_shared(a);
@@ -110,12 +112,17 @@ public:
     }
 
 private:
-    // Weight blocks [begin, end) of a group: `data` holds block `first` of it first.
+    // Weight blocks [begin, end) of a group: `data` holds block `first` of it first. row: see DenseSweep::weight_row.
     struct Blocks {
         const T* data;
         std::int64_t group, begin, end, first;
         bool finite;
+        std::ptrdiff_t row = 0;
     };
+
+    bool rows_dense(const Tensor& wei) const {
+        return reads_rows_ && (wei.stride[1] == 1 || wei.size[1] == 1) && wei.stride[0] != 0;
+    }
 
     bool pack_block(const Tensor& wei, std::int64_t group, std::int64_t b, T* to) const noexcept {
         DenseWeights<T> w;
@@ -130,6 +137,10 @@ private:
         return packing_.weights(w, first, ceil_div(left, kernel_.rest) * kernel_.rest, to);
     }
 
+    Blocks blocks(const ConvArgs& a, std::int64_t group, std::int64_t begin, std::int64_t end) const noexcept {
+        if (main_.config.late) return {a.wei.at<T>(group * desc.ocg()), group, begin, end, 0, true, a.wei.stride[0]};
+        return packed_blocks(a, group, begin, end);
+    }
     Blocks packed_blocks(const ConvArgs& a, std::int64_t group, std::int64_t begin, std::int64_t end) const noexcept {
         Blocks w = {static_cast<const T*>(a.packed) + group * main_.g.group_weights, group, begin, end, 0, true};
         if (copied_)
@@ -150,7 +161,7 @@ private:
         parallel_for(a.src.size[0] * desc.g * g.tasks(), a.threads, [&](std::int64_t task, int worker) noexcept {
             const std::int64_t part = g.task_part(task % g.tasks()), band = g.task_band(task % g.tasks());
             const std::int64_t group = task / g.tasks() % desc.g, n = task / g.tasks() / desc.g;
-            const Blocks w = packed_blocks(a, group, g.blocks * part / g.split, g.blocks * (part + 1) / g.split);
+            const Blocks w = blocks(a, group, g.blocks * part / g.split, g.blocks * (part + 1) / g.split);
             if (main_.config.source == DenseSource::image)
                 in_place(a, n, aligned(g.band(band), a, n), w, worker);
             else
@@ -308,6 +319,7 @@ private:
     void set_weights(DenseSweep<T>& s, const Blocks& w) const noexcept {
         const std::int64_t skipped = w.first * main_.g.block;
         s.weights = w.data;
+        s.weight_row = w.row;
         s.oc_first = w.group * desc.ocg() + skipped;
         s.oc = desc.ocg() - skipped;
         s.block_begin = w.begin - w.first;
@@ -365,6 +377,7 @@ private:
     const PackKernels<T>& packing_;
     const Source<T> main_;
     const bool fetch_output_ = fetches_output();
+    const bool reads_rows_;
     std::unique_ptr<Source<T>> copied_;  // what replaces the image where padding counts
 };
 
@@ -373,10 +386,14 @@ private:
 DenseBlocks dense_blocks(const ConvDesc& d, const Isa& isa, bool lanes_are_pixels) {
     if (d.src == DType::f32) {
         const SweepKernel<float>& k = sweep_kernel<float>(isa, lanes_are_pixels);
-        return {k.block, k.rest, k.pixels};
+        return {k.block, k.rest, k.pixels, k.reads_rows};
     }
     const SweepKernel<double>& k = sweep_kernel<double>(isa, lanes_are_pixels);
-    return {k.block, k.rest, k.pixels};
+    return {k.block, k.rest, k.pixels, k.reads_rows};
+}
+
+bool dense_reads_rows(const ConvDesc& d, const Isa& isa, const DenseConfig& c) {
+    return c.late && c.source == DenseSource::image && dense_flat(d) && dense_blocks(d, isa, c.lanes_are_pixels).reads_rows;
 }
 
 std::unique_ptr<Plan> make_dense_plan(const ConvDesc& d, const Algorithm& a, const Isa& isa, const Params& p,

@@ -9,11 +9,16 @@
 
 namespace npconv {
 
-// Output channels a weight block holds, and of which a last block is a multiple.
+// Output channels a weight block holds, and of which a last block is a multiple; pixels of a tile; whether weights can be read
+// where the caller holds them.
 struct DenseBlocks {
     int block, rest, pixels;
+    bool reads_rows;
 };
 DenseBlocks dense_blocks(const ConvDesc&, const Isa&, bool lanes_are_pixels);
+
+// Whether a plan takes the weights of a call as they are, if their terms follow one another.
+bool dense_reads_rows(const ConvDesc&, const Isa&, const DenseConfig&);
 
 std::unique_ptr<Plan> make_dense_plan(const ConvDesc&, const Algorithm&, const Isa&, const Params&, const DenseConfig&);
 

@@ -26,7 +26,7 @@ struct DenseConfig {
     // image only: outputs of a band where it has to be copied after all (a padding value, weights that are not finite)
     std::int64_t copy_rows = 1, copy_columns = 64;
     // Weights of a single call: each block is packed where it is used, into memory that stays near, by the worker that
-    // takes it against all of X.
+    // takes it against all of X. Or, where all pixels are one row of lanes, read where the caller holds them.
     bool late = false;
 };
 

@@ -71,7 +71,8 @@ template <class T> struct DenseSweep {
     T* stage;                       // memory where a chunk's pixels wait for all but the first weights, or null: see SweepKernel
     bool fetch_output;              // the output isn't either: fetch it for writing before it is needed
     std::int64_t pixel, pixel_row;  // index of the first output pixel, and from row to row
-    const T* weights;               // of this group, as pack() wrote them
+    const T* weights;               // of this group, as pack() wrote them, or, if `weight_row`, as the caller holds them:
+    std::ptrdiff_t weight_row;      // 0, or from channel to channel of weights whose terms follow one another
     std::int64_t oc_first, oc;      // first channel and number of channels of this group
     std::int64_t block_begin, block_end;
     DenseStore<T> store;
@@ -93,6 +94,7 @@ template <class T> struct SweepKernel {
     int pixels;  // of the largest tile
     int granule;  // all tiles but a row's last are a multiple of it wide
     int stage_bytes;  // 0, or what a sweep of one row of an image stages at a time, if more than one tile
+    bool reads_rows;  // takes DenseSweep::weight_row, for terms in order and evenly apart
     void (*sweep)(const DenseSweep<T>&);
 };
 

@@ -29,7 +29,8 @@ constexpr bool fetch_weights = registers == 32;  // a term of 12 products has no
 constexpr int unroll = registers == 16 ? 4 : 1;
 constexpr int near_bytes = 20 * 1024;  // what the pixels of one chunk of tiles may take of L1
 constexpr int long_run = 64;           // vectors from which on one more is less than misaligned stores
-constexpr bool can_stage = registers == 16;
+// What the tiles of 32 registers were not measured with: copies of pixels, weights that are not packed, several tiles in a call.
+constexpr bool reads_evenly = registers == 16;
 
 template <class T> constexpr int tile_size = most_channels * most_vectors * lanes<T>;
 
@@ -47,6 +48,7 @@ template <class T> struct Work {
     const T* next;         // pixels whose lines are fetched, one every four terms, next_step apart
     std::ptrdiff_t next_step;
     const T* w;
+    std::ptrdiff_t weight_row;  // see DenseSweep
     T* sums;
     bool in_order, accumulate, straight, fetch;
     std::ptrdiff_t fetch_from;  // lines that are fetched for writing, from dst
@@ -63,7 +65,7 @@ template <class T> struct Work {
 
 // Whether even_sums() is the one that sums, of several tiles in one call.
 template <class T> NPCONV_INLINE bool takes_evenly(const Work<T>& work) {
-    return unroll == 4 && work.step && !work.ahead && work.term < work.end;
+    return reads_evenly && work.step && !work.ahead && work.term < work.end;
 }
 
 template <class T> NPCONV_INLINE bool goes_straight(const DenseSweep<T>& a) {
@@ -119,8 +121,30 @@ template <class T, int MR, int NV> NPCONV_INLINE void put_sums(const Work<T>& wo
     NPCONV_UNROLL for (int i = 0; i < MR; ++i)
         NPCONV_UNROLL for (int v = 0; v < NV; ++v) store(sums + (i * NV + v) * L, acc[i][v]);
 }
-template <class T, int MR, int NV, bool Stage = false>
-NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, [[maybe_unused]] T* stage = nullptr) {
+// From the weight of one channel to those of the next three: side by side, or as the caller holds them, in bytes.
+struct Packed {
+    template <int MR> static constexpr int width = MR;
+    NPCONV_INLINE explicit Packed(std::ptrdiff_t = 0) {}
+    template <class T> NPCONV_INLINE const T* at(const T* row, int i) const { return row + i; }
+    NPCONV_INLINE void hide() {}
+};
+struct InRows {
+    template <int MR> static constexpr int width = 1;
+    std::ptrdiff_t step[4];
+    NPCONV_INLINE explicit InRows(std::ptrdiff_t row) : step{0, row, 2 * row, 3 * row} {}
+    template <class T> NPCONV_INLINE const T* at(const T* row, int i) const {
+        return i == 0 ? row : reinterpret_cast<const T*>(reinterpret_cast<const char*>(row) + step[i]);
+    }
+    // Sums of them and constants belong into addresses, not into registers, of which there are too few.
+    NPCONV_INLINE void hide() {
+        NPCONV_OPAQUE(step[1]);
+        NPCONV_OPAQUE(step[2]);
+        NPCONV_OPAQUE(step[3]);
+    }
+};
+
+template <class T, int MR, int NV, bool Stage = false, class Channels = Packed>
+NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, const Channels& channels = Channels(), [[maybe_unused]] T* stage = nullptr) {
     constexpr int L = lanes<T>;
     if constexpr (fetch_weights) prefetch(reinterpret_cast<const char*>(row) + ahead_bytes);
     Vec<T> pixels[NV];
@@ -129,16 +153,17 @@ NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, [[m
         NPCONV_UNROLL for (int v = 0; v < NV; ++v) store(stage + v * L, pixels[v]);
     }
     NPCONV_UNROLL for (int i = 0; i < MR; ++i) {
-        const Vec<T> weight = set1(row[i]);
+        const Vec<T> weight = set1(*channels.at(row, i));
         NPCONV_UNROLL for (int v = 0; v < NV; ++v) fma_into(acc[i][v], weight, pixels[v]);
     }
 }
 
 // Sums of MR channels x NV vectors over terms that lie evenly apart, of as many tiles as follow one another.
-template <class T, int MR, int NV, bool Stage> NPCONV_NOINLINE void even_sums(Work<T>& work) {
-    constexpr int L = lanes<T>;
-    const T* const first = work.w + std::int64_t(work.term->w) * MR;
-    const T *const end = first + (work.end - work.term) * MR, *const last = end - 3 * MR;
+template <class T, int MR, int NV, bool Stage, class Channels> NPCONV_NOINLINE void even_sums(Work<T>& work) {
+    constexpr int L = lanes<T>, W = Channels::template width<MR>;  // of the weights, from term to term
+    const T* const first = work.w + std::int64_t(work.term->w) * W;
+    const T *const end = first + (work.end - work.term) * W, *const last = end - 3 * W;
+    Channels channels(work.weight_row * std::ptrdiff_t(sizeof(T)));
     const std::ptrdiff_t step = work.step, three = 3 * step, next_step = work.next_step;
     T* stage = work.stage;
     do {
@@ -146,18 +171,19 @@ template <class T, int MR, int NV, bool Stage> NPCONV_NOINLINE void even_sums(Wo
         begin_sums<T>(work, acc);
         const T *p = work.even, *row = first, *next = work.next;
         const auto add = [&](const T* pixels, const T* weights) NPCONV_INLINE_LAMBDA {
-            add_term<T, MR, NV, Stage>(acc, pixels, weights, stage);
+            add_term<T, MR, NV, Stage>(acc, pixels, weights, channels, stage);
             if constexpr (Stage) stage += NV * L;
         };
-        NPCONV_NO_UNROLL for (; row < last; p += 4 * step, row += 4 * MR) {
+        NPCONV_NO_UNROLL for (; row < last; p += 4 * step, row += 4 * W) {
             prefetch_l2(next);
             next += next_step;
+            channels.hide();
             add(p, row);
-            add(p + step, row + MR);
-            add(p + 2 * step, row + 2 * MR);
-            add(p + three, row + 3 * MR);
+            add(p + step, row + W);
+            add(p + 2 * step, row + 2 * W);
+            add(p + three, row + 3 * W);
         }
-        NPCONV_NO_UNROLL for (; row < end; p += step, row += MR) add(p, row);
+        NPCONV_NO_UNROLL for (; row < end; p += step, row += W) add(p, row);
         put_sums<T>(work, acc);
         work.even += work.tile_step;
         work.next += NV * L;
@@ -171,7 +197,7 @@ template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(Work<T>& work) 
     const DenseTerm* t = work.term;
     const DenseTerm* const end = work.end;
     const std::ptrdiff_t ahead = work.ahead;
-    if (takes_evenly(work)) return even_sums<T, MR, NV, false>(work);
+    if (takes_evenly(work)) return even_sums<T, MR, NV, false, Packed>(work);
     Vec<T> acc[MR][NV];
     begin_sums<T>(work, acc);
     const T *const x = work.x, *const w = work.w;
@@ -205,15 +231,18 @@ template <class T> struct Table<T, 8> {
                                                        NPCONV_ROW(5), NPCONV_ROW(6), NPCONV_ROW(7), NPCONV_ROW(8)};
 };
 #undef NPCONV_TILE
-#define NPCONV_TILE(MR, NV) even_sums<T, MR, NV, true>
-template <class T> struct StagingTable {
+#define NPCONV_TILE(MR, NV) even_sums<T, MR, NV, Stage, Channels>
+template <class T, bool Stage, class Channels> struct EvenTable {
     static constexpr TileSum<T> of[4][most_vectors] = {NPCONV_ROW(1), NPCONV_ROW(2), NPCONV_ROW(3), NPCONV_ROW(4)};
 };
 #undef NPCONV_TILE
 #undef NPCONV_ROW
-template <class T> NPCONV_INLINE const TileSum<T>* tile_sums(std::int64_t channels, [[maybe_unused]] bool stages) {
-    if constexpr (can_stage)
-        if (stages) return StagingTable<T>::of[channels - 1];
+template <class T> NPCONV_INLINE const TileSum<T>* tile_sums(std::int64_t channels, [[maybe_unused]] bool stages, [[maybe_unused]] bool rows) {
+    if constexpr (reads_evenly) {
+        if (stages && rows) return EvenTable<T, true, InRows>::of[channels - 1];
+        if (stages) return EvenTable<T, true, Packed>::of[channels - 1];
+        if (rows) return EvenTable<T, false, InRows>::of[channels - 1];
+    }
     return Table<T, most_channels>::of[channels - 1];
 }
 
@@ -279,7 +308,7 @@ struct Chunk {
 // Whether weight block j meets pixels of the image and copies them, or finds the copies.
 enum class Staging { none, copies, finds };
 template <class T> NPCONV_INLINE Staging staging_of(const DenseSweep<T>& a, std::int64_t j) {
-    return !can_stage || !a.stage ? Staging::none : j == a.block_begin ? Staging::copies : Staging::finds;
+    return !reads_evenly || !a.stage ? Staging::none : j == a.block_begin ? Staging::copies : Staging::finds;
 }
 
 // Terms [from, to) of a list, behind `before` others, for the tiles of a chunk.
@@ -312,7 +341,7 @@ template <class T> struct Pixels {
     NPCONV_INLINE void set(Work<T>& work, const DenseSweep<T>& a, const Tile& tile) {
         work.even = work.x + first;
         work.tile_step = a.x_tile ? a.x_tile : tile.pixels;
-        if (!can_stage || staging == Staging::none) return;
+        if (!reads_evenly || staging == Staging::none) return;
         const std::int64_t pitch = tile.vectors * lanes<T>;
         T* const copy = stage + before * pitch;
         stage += a.terms * pitch;
@@ -327,6 +356,10 @@ template <class T> struct Pixels {
     }
 };
 
+template <class T> NPCONV_INLINE const T* block_weights(const DenseSweep<T>& a, std::int64_t j) {
+    return a.weights + j * most_channels * (a.weight_row ? a.weight_row : a.terms);
+}
+
 // A chunk against weight block j.
 template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const Chunk& chunk, std::int64_t j, bool straight) {
     alignas(64) T sums[2 * most_chunk * tile_size<T>];
@@ -336,14 +369,15 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
     const T* x = a.x + chunk.row * a.x_row_stride;
     T* const dst = a.store.dst + oc * a.store.channel_stride + row_pixel;  // where that is rows of pixels
     const DenseSum& sum = a.sums.sums[0];
-    const TileSum<T>* const tile_sum_of = tile_sums<T>(channels, staging_of(a, j) == Staging::copies);
+    const TileSum<T>* const tile_sum_of = tile_sums<T>(channels, staging_of(a, j) == Staging::copies, a.weight_row != 0);
     Work<T> work;
     work.fetch_from = 0;
-    work.w = a.weights + j * most_channels * a.terms;
+    work.w = block_weights(a, j);
+    work.weight_row = a.weight_row;
     work.ahead = a.far && !a.stage && j == a.block_begin ? chunk.tiles * most_vectors * lanes<T> : 0;
     work.set_output(a.store, oc);
     BlockCount<T> count;
-    for (std::int64_t g = 0; g < sum.groups; ++g, x += sum.x_group, work.w += sum.w_group * channels) {
+    for (std::int64_t g = 0; g < sum.groups; ++g, x += sum.x_group, work.w += sum.w_group * (a.weight_row ? 1 : channels)) {
         const DenseTerms& terms = sum.terms(g);
         for (std::int64_t from = 0; from == 0 || from < terms.all; from += dense_block) {
             const std::int64_t to = terms.all - from > dense_block ? from + dense_block : terms.all;
@@ -395,6 +429,7 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
     work.end = terms.term + terms.all;
     work.ahead = a.far && !a.stage ? chunk.tiles * most_vectors * lanes<T> : 0;
     work.in_order = terms.in_order;
+    work.weight_row = a.weight_row;
     work.accumulate = false;
     work.straight = true;
     work.fetch = a.fetch_output;
@@ -407,8 +442,8 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
         T* const dst = a.store.dst + oc * a.store.channel_stride + row_pixel;
         Pixels<T> pixels(a, terms, 0, 0, terms.all, j);
         pixels.begin(work, a);
-        const TileSum<T>* const tile_sum_of = tile_sums<T>(channels, pixels.staging == Staging::copies);
-        work.w = a.weights + j * most_channels * a.terms;
+        const TileSum<T>* const tile_sum_of = tile_sums<T>(channels, pixels.staging == Staging::copies, a.weight_row != 0);
+        work.w = block_weights(a, j);
         work.set_output(a.store, oc);
         work.fetch_from = j + 1 < a.block_end ? most_channels * a.store.channel_stride
                                               : next_chunk + (a.block_begin - j) * most_channels * a.store.channel_stride;
@@ -428,7 +463,7 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
 
 template <class T> NPCONV_INLINE bool should_stage(const DenseSweep<T>& a) {
     const bool pays = a.terms >= least_staged_terms && a.block_end - a.block_begin >= least_staged_blocks;
-    return can_stage && a.stage && pays && a.sums.sums[0].last.step;
+    return reads_evenly && a.stage && pays && a.sums.sums[0].last.step;
 }
 
 template <class T> void sweep(const DenseSweep<T>& sweep) {
@@ -455,9 +490,9 @@ template <class T> void sweep(const DenseSweep<T>& sweep) {
 
 }  // namespace
 
-constexpr int stage_bytes = can_stage ? near_bytes : 0;
+constexpr int stage_bytes = reads_evenly ? near_bytes : 0;
 extern const PerType<SweepKernel> pixel_kernels = {
-    {most_channels, 1, most_vectors * lanes<float>, lanes<float>, stage_bytes, sweep<float>},
-    {most_channels, 1, most_vectors * lanes<double>, lanes<double>, stage_bytes, sweep<double>}};
+    {most_channels, 1, most_vectors * lanes<float>, lanes<float>, stage_bytes, reads_evenly, sweep<float>},
+    {most_channels, 1, most_vectors * lanes<double>, lanes<double>, stage_bytes, reads_evenly, sweep<double>}};
 
 }  // namespace npconv::NPCONV_THIS_ISA

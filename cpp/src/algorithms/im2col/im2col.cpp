@@ -65,7 +65,10 @@ void add_in_place(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor, s
         if (!in_place(d, isa, tile)) continue;
         const std::int64_t blocks = (d.ocg() + k.block - 1) / k.block, units = (d.out_pixels() + k.pixels - 1) / k.pixels;
         const auto add = [&](std::int64_t band, std::int64_t split) {
-            if (split <= blocks) found.push_back(Params{{tile, 0, static_cast<int>(band), static_cast<int>(split), 0, 0}});
+            if (split > blocks) return;
+            found.push_back(Params{{tile, 0, static_cast<int>(band), static_cast<int>(split), 0, 0}});
+            if (k.reads_rows && d.weights == Weights::fresh)
+                found.push_back(Params{{tile, 0, static_cast<int>(band), static_cast<int>(split), 0, 1}});
         };
         for (std::int64_t kilobytes : exhaustive ? std::vector<std::int64_t>{64, 128, 256, 512, 1024} : std::vector<std::int64_t>{128, 512}) {
             const int band = band_of(d, kilobytes << 10, k.pixels, DenseSource::image);
@@ -131,7 +134,7 @@ const char* const param_names[] = {"tile", "shared", "band", "split", "copy", "l
 }  // namespace
 
 extern const Algorithm im2col_algorithm;
-const Algorithm im2col_algorithm = {"im2col", 7, param_names, refuse, estimate, candidates, make_plan};
+const Algorithm im2col_algorithm = {"im2col", 8, param_names, refuse, estimate, candidates, make_plan};
 
 namespace {
 std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p) {
