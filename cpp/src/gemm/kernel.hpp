@@ -94,7 +94,7 @@ template <class T> struct SweepKernel {
     int pixels;  // of the largest tile
     int granule;  // all tiles but a row's last are a multiple of it wide
     int stage_bytes;  // 0, or what a sweep of one row of an image stages at a time, if more than one tile
-    bool reads_rows;  // takes DenseSweep::weight_row, for terms in order and evenly apart
+    bool reads_rows;  // takes DenseSweep::weight_row, where terms lie evenly apart in X
     void (*sweep)(const DenseSweep<T>&);
 };
 

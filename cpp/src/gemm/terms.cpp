@@ -54,7 +54,7 @@ DenseTerms DenseTermLists::list(const ConvDesc& d, const Range& kd, const Range&
     }
     for (std::size_t i = 1; i < found.size(); ++i)
         if (found[i].w - found[i - 1].w != 1) terms.in_order = false;
-    if (terms.in_order && !found.empty()) terms.step = found.size() > 1 ? found[1].x - found[0].x : 1;
+    if (terms.in_order && found.size() > 1) terms.step = found[1].x - found[0].x;
     for (std::size_t i = 1; i < found.size(); ++i)
         if (found[i].x - found[i - 1].x != terms.step) terms.step = 0;
     memory_.push_back(std::move(found));
