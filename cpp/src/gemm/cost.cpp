@@ -14,6 +14,7 @@ namespace {
 constexpr double tile_seconds = 9e-9;                                      // entering and leaving a register tile
 constexpr double kept_seconds = 0.5e-9, turned_seconds = 1.9e-9;           // keeping a vector of sums, transposing one
 constexpr double vector_seconds = 1.2e-9, straight_vector_seconds = 0.15e-9;  // epilogue and store of a vector
+constexpr double straight_channels_seconds = 0.4e-9;                       // of channels, narrow tiles
 constexpr double curved_seconds = 9e-9;                                    // activations that aren't lines, in narrow tiles
 constexpr double run_seconds = 5e-9, copy_rate = 20e9;                     // copying image rows into strips
 constexpr double wide_tile_rate = 33e9, tile_rate = 16e9;                  // straight into panels of wide and of other tiles
@@ -58,6 +59,7 @@ struct Shape {
     const Machine& machine;
     double item, terms, oc, kept;
     bool strip, straight;
+    bool straight_channels;  // sums of one block leave the registers for pixels of dense channels, many tiles in a call
     bool narrow;  // a term's products in a tile are over before what comes from beyond L1 and its page table can hide
     double copies;  // 1, or what part of the weights meet pixels of the image itself, the others copies of them
 
@@ -68,12 +70,18 @@ struct Shape {
           strip(c.source != DenseSource::panel && !g.flat),
           straight(c.lanes_are_pixels && desc.dst_order == Order::nchw && desc.epilogue.residual == Residual::none),
           narrow(isa.registers <= 16), copies(1) {
+        straight_channels = narrow && !c.lanes_are_pixels && desc.dst_order == Order::nhwc && desc.epilogue.residual == Residual::none &&
+                            !curved() && g.terms <= dense_block;
         const std::int64_t blocks = g.blocks / std::max<std::int64_t>(g.split, 1);
         const bool rows_of_planes = c.source == DenseSource::image && g.flat && desc.src_order == Order::nchw && (!c.late || dense_reads_rows(desc, isa, c));
         if (narrow && c.lanes_are_pixels && rows_of_planes && g.terms >= least_staged_terms && blocks >= least_staged_blocks)
             copies = 1 / static_cast<double>(blocks);
     }
 
+    bool curved() const {
+        const Activation a = d.epilogue.activation;
+        return a == Activation::silu || a == Activation::sigmoid || a == Activation::tanh || a == Activation::gelu || a == Activation::gelu_tanh;
+    }
     // One band of that many output rows and columns against all channels of a group.
     double sums(double rows, double columns) const;
     double narrowness() const;
@@ -93,13 +101,10 @@ double Shape::stores(double runs, double tiles, double tile, double outputs) con
     // What a tile leaves idle while it is stored: nothing overlaps with a sum that is over at once.
     const double entered = runs * tiles * static_cast<double>(g.blocks) * blocks * (tile_seconds + (tile < 2 ? 3e-9 : 0));
     const double kept_vectors = config.lanes_are_pixels ? vectors * 2 * (blocks - 1) : vectors * (2 * blocks - 1);
+    const double finished = straight ? straight_vector_seconds : straight_channels ? straight_channels_seconds : vector_seconds;
     // Three vectors of a row are too few to hide how long each takes from load to store.
-    const Activation a = d.epilogue.activation;
-    const bool curved = a == Activation::silu || a == Activation::sigmoid || a == Activation::tanh || a == Activation::gelu ||
-                        a == Activation::gelu_tanh;
-    const double finished = straight ? straight_vector_seconds : vector_seconds;
     return entered + kept_vectors * kept_seconds +
-           vectors * (turned * turned_seconds + finished + (curved && narrow && config.lanes_are_pixels ? curved_seconds : 0));
+           vectors * (turned * turned_seconds + finished + (curved() && narrow && config.lanes_are_pixels ? curved_seconds : 0));
 }
 
 // The lines of a tile's taps, pixels of dense channels, share few sets of L1 where pixels are large powers of two apart.
@@ -131,7 +136,7 @@ double Shape::sums(double rows, double columns) const {
     const double units = config.lanes_are_pixels ? ceil_div(width, lanes) : width;  // vectors or pixels
     const double tiles = ceil_div(units, config.lanes_are_pixels ? k.pixels / lanes : k.pixels), tile = units / tiles;
     const double full = std::floor(oc / k.block), rest = oc - full * k.block;
-    const double others = !narrow ? 0.5 : kept < 1 ? 3 : 1.2;
+    const double others = !narrow ? 0.5 : kept < 1 && !straight_channels ? 3 : 1.2;
     const double full_slots = slots((config.lanes_are_pixels ? k.block : 2) * tile, others);
     const double rest_slots = rest > 0 ? slots((config.lanes_are_pixels ? rest : rest > k.rest ? 2 : 1) * tile, others) : 0;
     double seconds = runs * tiles * terms * kept * (full * full_slots + rest_slots) * 2 * lanes / machine.fma(d.src);

@@ -368,28 +368,35 @@ template <class T> NPCONV_INLINE void set_fetch(Block<T>& b, const DenseSweep<T>
     b.fetch_jump = pitch - run.pixels * b.pixel_stride;
 }
 
-// A run whose tiles have the same terms, all in one block, and go straight to memory: little more than a call between the
-// tiles of shallow layers, which are over in a few hundred cycles.
+// A run whose sums are one block each and go straight to memory: little more than a call between the tiles of shallow layers,
+// which are over in a few hundred cycles.
 template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const DenseSweep<T>& a, const Run<T>& run, const T* w, std::int64_t oc) {
     Block<T> block;
     block.w = w;
     block.x_step = a.x_step;
     block.x_row = 0;
     block.panel = a.x_tile != 0;
-    block.dense = !Near && a.sums.sums[0].last.step == 1;
     block.resume = block.accumulate = false;
     block.complete = block.straight = true;
-    cut_block(block, a.sums.sums[0].last, 0, dense_block);
     Ahead<T> ahead;
     ahead.from = reinterpret_cast<const char*>(w);
     if (a.terms * a.oc * std::int64_t(sizeof(T)) > near_weights) ahead.next(run, 0, w + a.terms * (KV * lanes<T>), a.terms, KV * lanes<T>);
-    const std::int64_t advance = ahead.fetches(block) * ahead.step;
     set_output(block, a, run, oc);
     set_fetch(block, a, run, KV * lanes<T>);
+    const DenseSum* sum = nullptr;
+    std::int64_t advance = 0;
     for (int i = 0, n = 0; i < run.tiles; i += n) {
-        const int pixels = run.tile[i].pixels;
-        for (n = 1; i + n < run.tiles && run.tile[i + n].pixels == pixels && run.tile[i + n].x == run.tile[i].x + n * pixels * a.x_step;) ++n;
-        block.x = run.tile[i].x;
+        const Tile<T>& tile = run.tile[i];
+        const int pixels = tile.pixels;
+        const auto follows = [&](const Tile<T>& t) { return t.sum == tile.sum && t.pixels == pixels && t.x == tile.x + n * pixels * a.x_step; };
+        for (n = 1; i + n < run.tiles && follows(run.tile[i + n]);) ++n;
+        if (tile.sum != sum) {  // seldom: only tiles that meet padding have terms of their own
+            sum = tile.sum;
+            cut_block(block, sum->last, 0, dense_block);
+            block.dense = !Near && sum->last.step == 1;
+            advance = ahead.fetches(block) * ahead.step;
+        }
+        block.x = tile.x;
         block.tiles = n;
         ahead.take(block, n * advance);
         any_tile<T, KV, Near, false>(pixels, block);
@@ -475,7 +482,7 @@ template <class T> NPCONV_INLINE void block_sums(const DenseSweep<T>& a, const R
 // sums for pixels of dense channels are taken the other way round, which needs no more of L2 (a byte of weights a cycle) and
 // completes a few pixels of the output after the other.
 template <class T> void sweep(const DenseSweep<T>& a) {
-    const bool straight = a.sums.edges == 1 && !a.sums.row_kind && a.sums.sums[0].groups == 1;
+    const bool straight = a.sums.sums[0].groups == 1;
     Run<T> run;
     if (a.terms <= dense_block && a.store.pixel_stride != 1) {
         for (Runs<T> runs(a); runs.next(run);)
