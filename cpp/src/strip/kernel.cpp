@@ -152,15 +152,48 @@ NPCONV_INLINE void planar_dense_channels(const StripSource<T>& s, const T* row, 
     }
 }
 
+// Fetches the rows that come next where only every second or third is wanted, and of these some columns: a row is over before
+// its first line is there, and where the next channel's lie the hardware doesn't foresee (Zen 3: 256x56 -> 512 k1 stride 2 1.06 to
+// 1.2 times as fast; rows that follow one another gain nothing).
+template <class T> class RowsAhead {
+public:
+    NPCONV_INLINE RowsAhead(const StripSource<T>& s, std::int64_t channels)
+        : s_(s), left_(channels * s.rows), first_(s.interior_lo < s.interior_hi ? s.column[s.interior_lo] * s.column_stride : 0),
+          bytes_((s.interior_hi - s.interior_lo) * s.column_stride * std::int64_t(sizeof(T))) {
+        if (bytes_ > most_bytes) bytes_ = most_bytes;
+        for (int i = 0; i < distance; ++i) next();
+    }
+    NPCONV_INLINE void next() {
+        if (--left_ < 0) return;
+        if (s_.row_offset[row_] != constant_row) {
+            const char* p = reinterpret_cast<const char*>(s_.image + channel_ + s_.row_offset[row_] + first_);
+            for (std::int64_t b = 0; b < bytes_; b += 64) prefetch(p + b);
+        }
+        if (++row_ < s_.rows) return;
+        row_ = 0;
+        channel_ += s_.channel_stride;
+    }
+
+private:
+    static constexpr int distance = 6;
+    static constexpr std::int64_t most_bytes = 512;
+    const StripSource<T>& s_;
+    std::int64_t left_, row_ = 0, channel_ = 0;
+    const std::int64_t first_;
+    std::int64_t bytes_;
+};
+
 template <class T>
 NPCONV_INLINE void planar_phases(const StripSource<T>& s, std::int64_t channels, int phases, T* dst,
                                  std::int64_t channel_stride, std::int64_t row_stride, std::int64_t phase_stride) {
     constexpr int L = lanes<T>;
     const bool dense_channels = s.channel_stride == 1 && s.column_stride != 1;
     const std::int64_t group = dense_channels ? L : 1;
+    RowsAhead<T> ahead(s, dense_channels || s.column_stride == 1 ? 0 : channels);
     for (std::int64_t c = 0; c < channels; c += group) {
         const std::int64_t count = channels - c < group ? channels - c : group;
         for (std::int64_t r = 0; r < s.rows; ++r) {
+            ahead.next();
             T* d = dst + c * channel_stride + r * row_stride;
             if (s.row_offset[r] == constant_row) {
                 for (std::int64_t k = 0; k < count; ++k)
