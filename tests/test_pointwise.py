@@ -100,13 +100,14 @@ LAYOUTS_OF_WEIGHTS = {
 }
 
 
+@pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("layout", LAYOUTS_OF_WEIGHTS)
-def test_weights_of_a_call_in_any_layout(layout):
+def test_weights_of_a_call_in_any_layout(layout, groups):
     rng = np.random.default_rng(5)
-    x = rng.integers(-4, 5, (1, 80, 9, 7)).astype("float32")
-    w = LAYOUTS_OF_WEIGHTS[layout](rng.integers(-3, 4, (37, 80, 1, 1)).astype("float32"))
-    want = oracle.conv(x, w)
-    for candidate, got in by_every_reading_of_weights(x, w):
+    x = rng.integers(-4, 5, (1, 80 * groups, 9, 7)).astype("float32")
+    w = LAYOUTS_OF_WEIGHTS[layout](rng.integers(-3, 4, (37 * groups, 80, 1, 1)).astype("float32"))
+    want = oracle.conv(x, w, groups=groups)
+    for candidate, got in by_every_reading_of_weights(x, w, groups=groups):
         np.testing.assert_array_equal(got, want, err_msg=candidate)
 
 

@@ -72,7 +72,7 @@ private:
 template <class T> class DensePlan final : public Plan {
 public:
     DensePlan(const ConvDesc& d, const Algorithm& a, const Isa& i, const Params& p, const DenseConfig& c)
-        : Plan(d, a, i, p), kernel_(sweep_kernel<T>(i, c.lanes_are_pixels)), packing_(pack_kernels<T>(i)), main_(desc, c, i, kernel_), reads_rows_(dense_reads_rows(desc, i, c)) {
+        : Plan(d, a, i, p), kernel_(sweep_kernel<T>(i, c.lanes_are_pixels)), packing_(pack_kernels<T>(i)), main_(desc, c, i, kernel_), reads_rows_(dense_reads_rows(desc, i, c)), packs_late_(c.late && !reads_rows_) {
         if (c.source != DenseSource::image) return;
         DenseConfig copy = c;
         copy.source = main_.g.flat ? DenseSource::panel : DenseSource::strip;
@@ -81,12 +81,13 @@ public:
         copied_ = std::make_unique<Source<T>>(desc, copy, i, kernel_);  // they keep a reference to the plan's own descriptor
     }
 
-    std::size_t packed_bytes() const override { return main_.config.late ? 0 : weight_bytes() + flag_bytes(); }
+    std::size_t packed_bytes() const override { return packs_late_ ? 0 : weight_bytes() + flag_bytes(); }
 
     void pack(const Tensor& wei, void* packed, int threads) const noexcept override {
-        if (main_.config.late) return;
+        if (packs_late_ || in_rows(wei)) return;
         const std::int64_t blocks = main_.g.blocks;
         const bool small = weight_bytes() < (64u << 10);
+        if (reads_rows_ && wei.stride[0] == 1 && 2 * main_.g.block == main_.g.lanes) return pack_lines(wei, static_cast<T*>(packed), small ? 1 : threads);
         parallel_for(desc.g * blocks, small ? 1 : threads, [&](std::int64_t task, int) noexcept {
             const std::int64_t group = task / blocks, b = task % blocks;
             T* to = static_cast<T*>(packed) + group * main_.g.group_weights + b * main_.g.block * main_.g.terms;
@@ -101,9 +102,7 @@ public:
 
     void execute(const ConvArgs& a) const noexcept override {
         const bool image = main_.config.source == DenseSource::image;
-        if (main_.config.late && rows_dense(a.wei))
-            execute_own(a);
-        else if (main_.config.late)
+        if (packs_late_)
             image ? execute_blocks(a) : execute_shared(a);
         else if (main_.config.shared && !image)
             execute_shared(a);
@@ -120,11 +119,10 @@ private:
         std::ptrdiff_t row = 0;
     };
 
-    bool rows_dense(const Tensor& wei) const {
-        return reads_rows_ && (wei.stride[1] == 1 || wei.size[1] == 1) && wei.stride[0] != 0;
-    }
+    // Whether these weights are read where they are.
+    bool in_rows(const Tensor& wei) const { return reads_rows_ && (wei.stride[1] == 1 || wei.size[1] == 1) && wei.stride[0] != 0; }
 
-    bool pack_block(const Tensor& wei, std::int64_t group, std::int64_t b, T* to) const noexcept {
+    DenseWeights<T> group_weights(const Tensor& wei, std::int64_t group) const noexcept {
         DenseWeights<T> w;
         w.data = wei.at<T>(group * desc.ocg());
         w.oc = desc.ocg();
@@ -133,12 +131,28 @@ private:
             w.size[i] = wei.size[i + 1];
             w.stride[i] = wei.stride[i + 1];
         }
+        return w;
+    }
+    bool pack_block(const Tensor& wei, std::int64_t group, std::int64_t b, T* to) const noexcept {
+        const DenseWeights<T> w = group_weights(wei, group);
         const std::int64_t first = b * main_.g.block, left = std::min(main_.g.block, desc.ocg() - first);
         return packing_.weights(w, first, ceil_div(left, kernel_.rest) * kernel_.rest, to);
     }
 
+    // Blocks of half a vector, as many as a line of weights has; what fills no line one by one.
+    void pack_lines(const Tensor& wei, T* packed, int threads) const noexcept {
+        const std::int64_t line = 64 / (main_.g.block * static_cast<std::int64_t>(sizeof(T))), lines_of_blocks = ceil_div(main_.g.blocks, line);
+        parallel_for(desc.g * lines_of_blocks, threads, [&](std::int64_t task, int) noexcept {
+            const std::int64_t group = task / lines_of_blocks, first = task % lines_of_blocks * line;
+            const std::int64_t whole = std::clamp<std::int64_t>(desc.ocg() / main_.g.block - first, 0, line);
+            const auto to = [&](std::int64_t b) { return packed + group * main_.g.group_weights + b * main_.g.block * main_.g.terms; };
+            packing_.half_blocks(group_weights(wei, group), first * main_.g.block, whole, to(first));
+            for (std::int64_t b = first + whole; b < std::min(first + line, main_.g.blocks); ++b) pack_block(wei, group, b, to(b));
+        });
+    }
+
     Blocks blocks(const ConvArgs& a, std::int64_t group, std::int64_t begin, std::int64_t end) const noexcept {
-        if (main_.config.late) return {a.wei.at<T>(group * desc.ocg()), group, begin, end, 0, true, a.wei.stride[0]};
+        if (in_rows(a.wei)) return {a.wei.at<T>(group * desc.ocg()), group, begin, end, 0, true, a.wei.stride[0]};
         return packed_blocks(a, group, begin, end);
     }
     Blocks packed_blocks(const ConvArgs& a, std::int64_t group, std::int64_t begin, std::int64_t end) const noexcept {
@@ -193,7 +207,7 @@ private:
     // One band at a time: all workers load it, then share out its channels (and, where these are few, its pixels).
     void execute_shared(const ConvArgs& a) const noexcept {
         const DenseGeometry& g = main_.g;
-        const bool late = main_.config.late;
+        const bool late = packs_late_;
         const std::int64_t chunk = std::clamp<std::int64_t>(ceil_div(ceil_div(desc.icg(), 4 * a.threads), g.lanes) * g.lanes, 1,
                                                             std::max<std::int64_t>(desc.icg(), 1));
         const std::int64_t chunks = ceil_div(desc.icg(), chunk);
@@ -343,11 +357,11 @@ private:
     const unsigned char* flags(const void* packed) const { return static_cast<const unsigned char*>(packed) + weight_bytes(); }
 
     std::size_t shared_bytes() const {
-        const bool one_band = main_.config.shared || main_.config.late;
+        const bool one_band = main_.config.shared || packs_late_;
         return one_band ? main_.loading.band_bytes() : 0;
     }
     std::size_t block_bytes() const {
-        return main_.config.late ? lines(static_cast<std::size_t>(main_.g.terms * main_.g.block) * sizeof(T)) : 0;
+        return packs_late_ ? lines(static_cast<std::size_t>(main_.g.terms * main_.g.block) * sizeof(T)) : 0;
     }
     std::size_t worker_bytes() const {
         std::size_t bytes = main_.loading.scratch_bytes() + (shared_bytes() ? 0 : main_.loading.band_bytes());
@@ -377,7 +391,7 @@ private:
     const PackKernels<T>& packing_;
     const Source<T> main_;
     const bool fetch_output_ = fetches_output();
-    const bool reads_rows_;
+    const bool reads_rows_, packs_late_;  // of DenseConfig::late: weights that need no packing, and those that do
     std::unique_ptr<Source<T>> copied_;  // what replaces the image where padding counts
 };
 

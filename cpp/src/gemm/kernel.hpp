@@ -121,6 +121,8 @@ template <class T> struct PackKernels {
     // Channels [first, first + width) as [term][width] into dst, zeros behind the last channel. Returns whether any weight
     // is not finite.
     bool (*weights)(const DenseWeights<T>&, std::int64_t first, std::int64_t width, T* dst);
+    // Channels that lie side by side, of 1x1 kernels: `blocks` whole blocks half a vector wide, one behind the other in dst.
+    void (*half_blocks)(const DenseWeights<T>&, std::int64_t first, std::int64_t blocks, T* dst);
     void (*expand)(const DenseExpansion<T>&);
 };
 

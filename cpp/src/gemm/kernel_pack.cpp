@@ -95,6 +95,16 @@ template <class T> bool weights(const DenseWeights<T>& w, std::int64_t first, st
     return any_nonfinite(check);
 }
 
+// Term by term for all blocks: rows a power of two apart share a set of L1, which keeps none of their lines for a next block (2048
+// channels: four times as long block by block).
+template <class T> void half_blocks(const DenseWeights<T>& w, std::int64_t first, std::int64_t blocks, T* dst) {
+    constexpr int H = lanes<T> / 2;
+    const T* src = w.data + first;
+    for (std::int64_t t = 0; t < w.size[0]; ++t, src += w.stride[0], dst += H)
+        for (std::int64_t b = 0; b < blocks; ++b)
+            NPCONV_UNROLL for (int i = 0; i < H; ++i) dst[b * H * w.size[0] + i] = src[b * H + i];
+}
+
 // Where the pixels of a term come from and go to: pieces that lie in one run and in one tile, in the order of the pixels.
 template <class T> NPCONV_INLINE std::int64_t cut_pieces(const DenseExpansion<T>& e) {
     const std::int64_t n = e.rows * e.width, granules = tiles_of(n, e.granule), tiles = tiles_of(granules, e.pixels / e.granule);
@@ -150,6 +160,7 @@ template <class T> void expand(const DenseExpansion<T>& e) {
 
 }  // namespace
 
-extern const PerType<PackKernels> dense_pack_kernels = {{weights<float>, expand<float>}, {weights<double>, expand<double>}};
+extern const PerType<PackKernels> dense_pack_kernels = {{weights<float>, half_blocks<float>, expand<float>},
+                                                        {weights<double>, half_blocks<double>, expand<double>}};
 
 }  // namespace npconv::NPCONV_THIS_ISA
