@@ -73,7 +73,8 @@ struct Shape {
         straight_channels = narrow && !c.lanes_are_pixels && desc.dst_order == Order::nhwc && desc.epilogue.residual == Residual::none &&
                             !curved() && g.terms <= dense_block;
         const std::int64_t blocks = g.blocks / std::max<std::int64_t>(g.split, 1);
-        const bool rows_of_planes = c.source == DenseSource::image && g.flat && desc.src_order == Order::nchw && (!c.late || dense_reads_rows(desc, isa, c));
+        const bool rows_of_planes = c.source == DenseSource::image && g.flat && desc.src_order == Order::nchw &&
+                                    (!c.late || dense_reads_rows(desc, isa, c));
         if (narrow && c.lanes_are_pixels && rows_of_planes && g.terms >= least_staged_terms && blocks >= least_staged_blocks)
             copies = 1 / static_cast<double>(blocks);
     }
@@ -225,7 +226,7 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
     const std::int64_t jobs = d.mb * d.g * g.bands;
     const double workers = std::max(threads, 1), blocks = static_cast<double>(g.blocks), groups = static_cast<double>(d.g);
     const bool image = config.source == DenseSource::image, rows = dense_reads_rows(d, isa, config), packs_late = config.late && !rows;
-    const double late = s.narrow ? narrow_late_rate : late_rate;
+    const double late_packing = s.narrow ? narrow_late_rate : late_rate;
     const double packed = static_cast<double>(g.group_weights * d.g) * s.item;
     const auto share = [&](double tasks) { return ceil_div(tasks, workers) / tasks; };
     double seconds = machine.call_overhead;
@@ -233,7 +234,7 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
     const double x_bytes = s.terms * static_cast<double>(d.out_pixels()) * s.item;
     const double passes = s.narrow && config.lanes_are_pixels ? 0.4 * blocks * x_bytes / machine.l2_bandwidth : 0;
     if (image && packs_late) {
-        seconds += (static_cast<double>(jobs) * bands.average(bands.sum) + groups * passes + packed / late) * share(groups * blocks);
+        seconds += (static_cast<double>(jobs) * bands.average(bands.sum) + groups * passes + packed / late_packing) * share(groups * blocks);
     } else if (!image && (config.shared || packs_late)) {
         const double wanted = std::floor((config.late ? 1 : 4) * workers / blocks);
         const double parts = std::clamp(wanted, 1.0, s.strip ? static_cast<double>(g.band_rows) : 8.0);
@@ -247,12 +248,13 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
         if (workers > 1 && once) seconds += x * (1 - 1 / workers) / handover_rate;
         seconds += static_cast<double>(jobs) * (bands.average(bands.load) / std::min(workers, chunks) +
                                                 bands.average(bands.sum) * together * share(tasks) + (workers > 1 ? 2 * barrier_seconds : 0));
-        if (config.late) seconds += static_cast<double>(jobs) / groups * (packed / late + groups * passes) * share(blocks);
+        if (config.late) seconds += static_cast<double>(jobs) / groups * (packed / late_packing + groups * passes) * share(blocks);
     } else {
         seconds += makespan(d.mb * d.g * g.tasks(), std::max(threads, 1), [&](std::int64_t task) {
             const std::int64_t part = g.task_part(task % g.tasks()), own = g.blocks * (part + 1) / g.split - g.blocks * part / g.split;
             const int last = bands.last(g.task_band(task % g.tasks()));
-            return bands.load[last] + bands.approach[last] + (rows ? unpacked : 1) * bands.sum[last] * static_cast<double>(own) / blocks + task_seconds;
+            const double sum = (rows ? unpacked : 1) * bands.sum[last];
+            return bands.load[last] + bands.approach[last] + sum * static_cast<double>(own) / blocks + task_seconds;
         });
     }
     const bool alone = !config.shared && (packs_late ? image && d.g * g.blocks == 1 : d.mb * d.g * g.tasks() == 1);

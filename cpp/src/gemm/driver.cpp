@@ -72,7 +72,8 @@ private:
 template <class T> class DensePlan final : public Plan {
 public:
     DensePlan(const ConvDesc& d, const Algorithm& a, const Isa& i, const Params& p, const DenseConfig& c)
-        : Plan(d, a, i, p), kernel_(sweep_kernel<T>(i, c.lanes_are_pixels)), packing_(pack_kernels<T>(i)), main_(desc, c, i, kernel_), reads_rows_(dense_reads_rows(desc, i, c)), packs_late_(c.late && !reads_rows_) {
+        : Plan(d, a, i, p), kernel_(sweep_kernel<T>(i, c.lanes_are_pixels)), packing_(pack_kernels<T>(i)), main_(desc, c, i, kernel_),
+          reads_rows_(dense_reads_rows(desc, i, c)), packs_late_(c.late && !reads_rows_) {
         if (c.source != DenseSource::image) return;
         DenseConfig copy = c;
         copy.source = main_.g.flat ? DenseSource::panel : DenseSource::strip;
@@ -87,7 +88,8 @@ public:
         if (packs_late_ || in_rows(wei)) return;
         const std::int64_t blocks = main_.g.blocks;
         const bool small = weight_bytes() < (64u << 10);
-        if (reads_rows_ && wei.stride[0] == 1 && 2 * main_.g.block == main_.g.lanes) return pack_lines(wei, static_cast<T*>(packed), small ? 1 : threads);
+        if (reads_rows_ && wei.stride[0] == 1 && 2 * main_.g.block == main_.g.lanes)
+            return pack_lines(wei, static_cast<T*>(packed), small ? 1 : threads);
         parallel_for(desc.g * blocks, small ? 1 : threads, [&](std::int64_t task, int) noexcept {
             const std::int64_t group = task / blocks, b = task % blocks;
             T* to = static_cast<T*>(packed) + group * main_.g.group_weights + b * main_.g.block * main_.g.terms;
@@ -141,7 +143,8 @@ private:
 
     // Blocks of half a vector, as many as a line of weights has; what fills no line one by one.
     void pack_lines(const Tensor& wei, T* packed, int threads) const noexcept {
-        const std::int64_t line = 64 / (main_.g.block * static_cast<std::int64_t>(sizeof(T))), lines_of_blocks = ceil_div(main_.g.blocks, line);
+        const std::int64_t line = 64 / (main_.g.block * static_cast<std::int64_t>(sizeof(T)));
+        const std::int64_t lines_of_blocks = ceil_div(main_.g.blocks, line);
         parallel_for(desc.g * lines_of_blocks, threads, [&](std::int64_t task, int) noexcept {
             const std::int64_t group = task / lines_of_blocks, first = task % lines_of_blocks * line;
             const std::int64_t whole = std::clamp<std::int64_t>(desc.ocg() / main_.g.block - first, 0, line);
@@ -157,7 +160,7 @@ private:
     }
     Blocks packed_blocks(const ConvArgs& a, std::int64_t group, std::int64_t begin, std::int64_t end) const noexcept {
         Blocks w = {static_cast<const T*>(a.packed) + group * main_.g.group_weights, group, begin, end, 0, true};
-        if (copied_)
+        if (copied_ && !main_.g.flat)
             for (std::int64_t b = begin; b < end; ++b) w.finite = w.finite && !flags(a.packed)[group * main_.g.blocks + b];
         return w;
     }
