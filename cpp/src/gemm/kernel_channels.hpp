@@ -8,8 +8,9 @@
 //
 // Pixels of dense channels (nhwc) are read in place, each a stream, and finished sums go from the registers to pixels of the
 // output (`straight`); where they are one block of terms, runs are outside and weights inside, and tiles of a run that follow one
-// another and have the same terms are one call (3x224 -> 32 k3 stride 2, 27 terms: 1.3 times as fast as a call for each). A tile takes 14 to 24 cycles beside its products (Zen 3, all in L1, undisturbed; 36 to 54 with a call
-// for each, 85 to 140 when each set up what a whole run shares).
+// another and have the same terms are one call (3x224 -> 32 k3 stride 2, 27 terms: 1.2 times as fast as before that). A tile takes
+// 14 to 24 cycles beside its products (Zen 3, all in L1, undisturbed; 36 to 54 with a call for each, 85 to 140 when each set up
+// what a whole run shares).
 //
 // Included by one kernel file per element type: together they would be an object of half a megabyte.
 //

@@ -11,8 +11,9 @@
 // over the image of its own, which took 11 to 20 % of a layer (256x56 -> 64 79 -> 86 % of the FMA peak, 512x28 -> 128 79 -> 85, pairs
 // in bench/RESULTS.md). The loop over terms has no vector on the stack; the one that copies has one for each term.
 //
-// The weights of a single call can be read where the caller holds them (`InRows`), each channel a stream: three instructions more
-// in four terms, and no pass over the weights, which takes 5 % where pixels are few (14x14, 7x7).
+// The weights of a single call can be read where the caller holds them (`InRows`), each channel a stream: in four terms 85
+// instructions instead of 82, three of which reload a distance from the stack, and no pass over the weights, which takes 5 % where
+// pixels are few (14x14, 7x7; pairs in bench/RESULTS.md).
 //
 // bench/RESULTS.md has what layers reach. What shallow ones lack is their stores (a sum of 16 terms is 16 x 24 FMAs for 24
 // vectors stored). Zen 3, AVX2, undisturbed: 89 % of the FMA peak where all is near (64x24 -> 64 k1), 84 for 64x56 -> 256.

@@ -1,8 +1,8 @@
 // F(4x4, 3x3) without points in memory: see few.hpp. With three input channels a unit and an output channel take 154
 // multiplications, most with an addition, 70 additions alone, and 54 loads of V, 108 of U, 24 of waiting columns. Loads were the
-// limit when each channel loaded V for itself; the loop over columns has no vector on the stack: Zen 3, AVX2, in L2 180 cycles (243 before), 1.5 times the direct sum's speed; vectors
-// of output channels 205, two tiles at a time no faster. AVX-512 on Zen 4 took 250 to 265 with everything in registers, 1.7
-// times the direct sum's speed; this order has not been timed there.
+// limit when each channel loaded V for itself; the loop over columns has no vector on the stack: Zen 3, AVX2, in L2 180 cycles (243
+// before), 1.5 times the direct sum's speed; vectors of output channels 205, two tiles at a time no faster. AVX-512 on Zen 4 took
+// 250 to 265 with everything in registers, 1.7 times the direct sum's speed; this order has not been timed there.
 #include "algorithms/winograd/few.hpp"
 
 #include "algorithms/winograd/points.hpp"
