@@ -1,4 +1,4 @@
-"""Short sums of channels-last images with padding: tiles that follow one another are one call, those at the ends of rows have terms of their own."""
+"""Short sums with padding: tiles that follow one another are one call, those at the ends of rows have terms of their own."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def no_wisdom_left():
     _npconv.wisdom_clear()
 
 
-# Kernels of one row and one channel have terms that are neighbours, but not at the ends of rows.
-@pytest.mark.parametrize("channels, kernel", [(1, (1, 3)), (1, (3, 3)), (3, (3, 3)), (4, (1, 3)), (12, (3, 3))])
+# Terms of one row and one channel are neighbours: all, those of the first output row only, or of none.
+@pytest.mark.parametrize("channels, kernel", [(1, (1, 3)), (1, (2, 3)), (1, (3, 3)), (3, (3, 3)), (4, (1, 3)), (12, (3, 3))])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_candidate(channels, kernel, dtype):
     rng = np.random.default_rng(channels)
@@ -40,4 +40,43 @@ def test_every_candidate(channels, kernel, dtype):
             force(descriptor, 1, "direct", candidate)
             plan = nc.plan_conv2d(image.shape, w.astype(dtype), bias, num_threads=1, **arguments)
             assert plan.parameters == candidate
-            np.testing.assert_array_equal(np.moveaxis(plan(image), -1, 1), want, err_msg=f"{width} {stride} {outputs} {candidate}")
+            got = np.moveaxis(plan(image), -1, 1)
+            np.testing.assert_array_equal(got, want, err_msg=f"{width} {stride} {outputs} {candidate}")
+
+
+# A residual keeps sums from leaving the registers for the result at once.
+@pytest.mark.parametrize("channels, kernel", [(1, (1, 3)), (1, (2, 3)), (3, (3, 3))])
+def test_every_candidate_with_a_residual(channels, kernel):
+    rng = np.random.default_rng(channels)
+    for width, stride, outputs in itertools.product((2, 9, 83), (1, 2), (16, 40)):
+        x = rng.integers(-4, 5, (1, 5, width, channels)).astype("float32")
+        w = rng.integers(-3, 4, (outputs, channels, *kernel)).astype("float32")
+        padding = ((1, 1), (0, 0)) if width > kernel[1] else ((0, 0), (1, 1))
+        arguments = {"stride": stride, "padding": padding, "data_format": "NHWC", "weight_format": "OIHW"}
+        want = oracle.conv(np.moveaxis(x, -1, 1), w, stride=(stride, stride), padding=padding)
+        residual = rng.integers(-9, 9, np.moveaxis(want, 1, -1).shape).astype("float32")
+        descriptor = nc.plan_conv2d(x.shape, w, residual=True, **arguments).descriptor
+        for candidate in [c[1] for c in _npconv.candidates(descriptor, 1, "exhaustive") if c[0] == "direct"]:
+            force(descriptor, 1, "direct", candidate)
+            plan = nc.plan_conv2d(x.shape, w, residual=True, num_threads=1, **arguments)
+            assert plan.parameters == candidate
+            got = np.moveaxis(plan(x, residual=residual) - residual, -1, 1)
+            np.testing.assert_array_equal(got, want, err_msg=f"{width} {stride} {outputs} {candidate}")
+
+
+# The first output row of a kernel of two rows has the terms of one, neighbours; all others' are not.
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("kernel", [(2, 3), (3, 3), (2, 1)])
+def test_rows_of_planes_with_terms_of_their_own(kernel, groups):
+    rng = np.random.default_rng(groups)
+    for width, stride, padding in itertools.product((9, 83), (1, 2), (((1, 1), (0, 0)), ((1, 1), (1, 1)))):
+        x = rng.integers(-4, 5, (1, groups, 5, width)).astype("float32")
+        w = rng.integers(-3, 4, (40 * groups, 1, *kernel)).astype("float32")
+        arguments = {"stride": stride, "padding": padding, "groups": groups}
+        want = oracle.conv(x, w, stride=(stride, stride), padding=padding, groups=groups)
+        descriptor = nc.plan_conv2d(x.shape, w, **arguments).descriptor
+        for candidate in [c[1] for c in _npconv.candidates(descriptor, 1, "exhaustive") if c[0] == "direct"]:
+            force(descriptor, 1, "direct", candidate)
+            plan = nc.plan_conv2d(x.shape, w, num_threads=1, **arguments)
+            assert plan.parameters == candidate
+            np.testing.assert_array_equal(plan(x), want, err_msg=f"{width} {stride} {padding} {candidate}")

@@ -29,9 +29,14 @@ constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.
 // of few lines; with lanes = pixels arrays that don't begin with a line, deep sums, vectors across two lines, both. Zen 3, AVX2.
 constexpr double deep_copies = 1.05, deep_wide_strips = 1.15, deep_strips = 1.08, strided_image = 1.08, strided_points = 1.4, same_sets = 1.6;
 constexpr double far_lines = 1.05, whole_lines = 1.03, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
+// How long a term of a wide tile of channels waits for its pixels, which lie on a line, or a page, of their own: a term of Zen 4, 8 ns,
+// hides that, one of Sapphire Rapids, 5 ns, doesn't.
+constexpr double wide_near_seconds = 5.8e-9, wide_line_seconds = 6.2e-9, wide_page_seconds = 7.2e-9;
+constexpr double wide_pages = 96, wide_strided_image = 1.15;
 constexpr double late_rate = 24e9, narrow_late_rate = 16e9;                // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
-constexpr double unpacked = 1.02;                                          // weights read where they are, as four streams
+// Weights read where they are, as four or eight streams; eight with tiles of one or two vectors.
+constexpr double unpacked = 1.02, unpacked_small = 1.25;
 
 double ceil_div(double a, double b) { return std::ceil(a / b); }
 
@@ -75,7 +80,7 @@ struct Shape {
         const std::int64_t blocks = g.blocks / std::max<std::int64_t>(g.split, 1);
         const bool rows_of_planes = c.source == DenseSource::image && g.flat && desc.src_order == Order::nchw &&
                                     (!c.late || dense_reads_rows(desc, isa, c));
-        if (narrow && c.lanes_are_pixels && rows_of_planes && g.terms >= least_staged_terms && blocks >= least_staged_blocks)
+        if (c.lanes_are_pixels && rows_of_planes && g.terms >= k.stage_terms && blocks >= k.stage_blocks)
             copies = 1 / static_cast<double>(blocks);
     }
 
@@ -86,12 +91,14 @@ struct Shape {
     // One band of that many output rows and columns against all channels of a group.
     double sums(double rows, double columns) const;
     double narrowness() const;
+    double wideness() const;
+    double unpacking() const { return !narrow && g.oh * g.ow <= 2 * k.pixels ? unpacked_small : unpacked; }
     double same_set_pixels() const;
     double stores(double runs, double tiles, double tile, double outputs) const;
     double loading(double rows, double columns) const;
-    // Narrow tiles with lanes = pixels: what a part of the channels takes to bring the band's pixels near.
+    // With lanes = pixels: what a part of the channels takes to bring the band's pixels near.
     double approach(double rows, double columns) const {
-        return narrow && config.lanes_are_pixels ? terms * rows * columns * item / machine.l2_bandwidth : 0;
+        return config.lanes_are_pixels && (narrow || copies < 1) ? terms * rows * columns * item / machine.l2_bandwidth : 0;
     }
 };
 
@@ -127,6 +134,13 @@ double Shape::narrowness() const {
     return channel % 64 == 0 ? (deep ? deep_rows : whole_lines) : deep ? deep_torn_lines : torn_lines;
 }
 
+// And wide ones, to an image in place: fourteen pixels whose lines share a set exceed it, too.
+double Shape::wideness() const {
+    if (config.source != DenseSource::image || g.flat || config.lanes_are_pixels) return 1;
+    if (d.src_order == Order::nhwc) return d.taps() == 1 ? 1 + 0.1 * (same_set_pixels() - 1) : same_set_pixels();
+    return d.taps() > 1 && d.w().stride > 1 ? wide_strided_image : 1;
+}
+
 double Shape::sums(double rows, double columns) const {
     const double lanes = static_cast<double>(g.lanes), outputs = rows * columns * oc;
     double runs = strip ? rows : 1, width = strip ? columns : rows * columns;
@@ -158,6 +172,13 @@ double Shape::sums(double rows, double columns) const {
             seconds += visits * ((pages > first_pages ? first_page_seconds : 0) + (pages > second_pages ? second_page_seconds : 0));
         }
     }
+    if (!narrow) seconds *= wideness();
+    if (!narrow && !config.lanes_are_pixels && d.src_order == Order::nchw) {
+        const double channels = static_cast<double>(d.icg()), term = full_slots * 2 * lanes / machine.fma(d.src);
+        const double pages = channels * std::min(1.0, static_cast<double>(d.in_pixels()) * item / 4096);
+        const double arrives = config.source == DenseSource::panel ? wide_near_seconds : pages > wide_pages ? wide_page_seconds : wide_line_seconds;
+        seconds += all * (config.source == DenseSource::panel ? terms : channels) * std::max(0.0, arrives - term);
+    }
     seconds += stores(runs, tiles, tile, outputs);
     // All weights stream past each band once.
     const double weights = static_cast<double>(g.group_weights) * item, bytes = weights * static_cast<double>(d.g);
@@ -171,7 +192,7 @@ double Shape::sums(double rows, double columns) const {
                      : g.flat || config.source == DenseSource::panel
                          ? terms * rows * columns
                          : static_cast<double>(d.icg() * d.w().in * std::min(d.h().stride, d.h().kernel)) * rows;
-    if (narrow && config.lanes_are_pixels && !strip) return (x * item > machine.l2_bytes ? 1.06 : 1.02) * seconds;
+    if (config.lanes_are_pixels && !strip && (narrow || copies < 1)) return (x * item > machine.l2_bytes ? 1.06 : 1.02) * seconds;
     const double near = narrow && strip && g.column_bands > 1 ? 0.2 : 0.5;  // 1-D strips of 90 KB beat those of 260 by a fifth
     return x * item > near * machine.l2_bytes ? (config.lanes_are_pixels ? 1.15 : 1.05) * seconds : seconds;
 }
@@ -253,7 +274,7 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
         seconds += makespan(d.mb * d.g * g.tasks(), std::max(threads, 1), [&](std::int64_t task) {
             const std::int64_t part = g.task_part(task % g.tasks()), own = g.blocks * (part + 1) / g.split - g.blocks * part / g.split;
             const int last = bands.last(g.task_band(task % g.tasks()));
-            const double sum = (rows ? unpacked : 1) * bands.sum[last];
+            const double sum = (rows ? s.unpacking() : 1) * bands.sum[last];
             return bands.load[last] + bands.approach[last] + sum * static_cast<double>(own) / blocks + task_seconds;
         });
     }

@@ -239,12 +239,14 @@ private:
         sweep(source, a, n, where, x, w, 0, 1);
     }
 
+    // As the lists have it. A single channel's distance to the next one is any number: NumPy's is 1 for channels-last images.
+    bool channels_are_dense(const Tensor& src) const { return desc.icg() == 1 || src.stride[1] == channel_pitch(desc); }
+
     // Products with the padding are left out; where they count, or where the channels don't follow one another closely,
     // the same band is summed from padded copies.
     void in_place(const ConvArgs& a, std::int64_t n, const DenseBand& where, const Blocks& w, int worker) const noexcept {
-        const std::int64_t channel = a.src.stride[1];
-        const bool dense = channel == channel_pitch(desc) && a.src.stride[4] == pixel_pitch(desc);
-        const bool possible = main_.g.flat ? dense_lists_reach(desc, channel) : w.finite && a.padding_value == 0 && dense;
+        const bool dense = channels_are_dense(a.src) && a.src.stride[4] == pixel_pitch(desc);
+        const bool possible = main_.g.flat ? dense_lists_reach(desc, a.src.stride[1]) : w.finite && a.padding_value == 0 && dense;
         if (possible) return sweep(main_, a, n, where, reinterpret_cast<T*>(scratch_memory(a, worker)), w, 0, 1);
         const DenseGeometry& g = copied_->g;
         if (main_.g.flat) {  // panels have bands of their own: all of them, by the worker of the first pixels
@@ -318,7 +320,7 @@ private:
             s.x_row_stride = h.stride * w.in * pixel;
             s.x += (((where.d * d.stride - d.pad_begin) * h.in + where.h0 * h.stride - h.pad_begin) * w.in + where.w0 * w.stride - w.pad_begin) * pixel;
         }
-        if (a.src.stride[1] == channel_pitch(desc)) return kernel_.sweep(s);
+        if (channels_are_dense(a.src)) return kernel_.sweep(s);
         // Plain products only: the one list, for another distance between channels.
         DenseTerm term[dense_block];
         DenseSum sum = s.sums.sums[0];
@@ -403,10 +405,10 @@ private:
 DenseBlocks dense_blocks(const ConvDesc& d, const Isa& isa, bool lanes_are_pixels) {
     if (d.src == DType::f32) {
         const SweepKernel<float>& k = sweep_kernel<float>(isa, lanes_are_pixels);
-        return {k.block, k.rest, k.pixels, k.reads_rows};
+        return {k.block, k.rest, k.pixels, k.stage_terms, k.stage_blocks, k.reads_rows};
     }
     const SweepKernel<double>& k = sweep_kernel<double>(isa, lanes_are_pixels);
-    return {k.block, k.rest, k.pixels, k.reads_rows};
+    return {k.block, k.rest, k.pixels, k.stage_terms, k.stage_blocks, k.reads_rows};
 }
 
 bool dense_reads_rows(const ConvDesc& d, const Isa& isa, const DenseConfig& c) {

@@ -84,16 +84,13 @@ template <class T> struct DenseWeights {
     std::int64_t oc, size[4], oc_stride, stride[4];  // size and stride of ic, kd, kh, kw
 };
 
-// Copies of an image's pixels pay from so many terms on (24 lines under a tile are as near as a copy of them), and with weights
-// of so many blocks to find them.
-constexpr int least_staged_terms = 64, least_staged_blocks = 3;
-
 template <class T> struct SweepKernel {
     int block;   // output channels of a weight block
     int rest;    // a last block is a multiple of this many channels wide
     int pixels;  // of the largest tile
     int granule;  // all tiles but a row's last are a multiple of it wide
     int stage_bytes;  // 0, or what a sweep of one row of an image stages at a time, if more than one tile
+    int stage_terms, stage_blocks;  // terms and weight blocks from which on it does
     bool reads_rows;  // takes DenseSweep::weight_row, where terms lie evenly apart in X
     void (*sweep)(const DenseSweep<T>&);
 };

@@ -420,8 +420,7 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
     block.panel = a.x_tile != 0;
     const DenseSum& any = *run.tile[0].sum;  // the number of groups and what lies between them is common to all
     // Where edges have lists of their own one block is a whole group.
-    block.dense = !Near && any.terms(0).step == 1;
-    const bool cut = near_terms < dense_block && !a.x_tile && !block.dense && a.sums.edges == 1 && !a.sums.row_kind;
+    const bool cut = near_terms < dense_block && !a.x_tile && (Near || any.terms(0).step != 1) && a.sums.edges == 1 && !a.sums.row_kind;
     const bool straight = goes_straight(a, channels);
     for (std::int64_t g = 0; g < any.groups; ++g, block.w += any.w_group * pitch) {
         const std::int64_t size = any.terms(g).size(), step = cut ? near_terms : dense_block;
@@ -444,6 +443,7 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
                 if (tile.sum != sum) {  // seldom: only tiles that meet padding have terms of their own
                     sum = tile.sum;
                     cut_block(block, sum->terms(g), from, step);
+                    block.dense = !Near && sum->terms(g).step == 1;
                     advance = ahead.fetches(block) * ahead.step;
                 }
                 ahead.take(block, advance);

@@ -6,13 +6,14 @@
 // than 256 terms wait in L1 between their blocks. In long runs all vectors but the first are aligned in the output: a
 // store across two lines costs as much as two.
 //
-// Under a tile of an image lie a line or two, and a page, for each term. With 16 registers the first weights that meet a chunk store
-// its pixels side by side (`stage`), all others find one stream near them, and meanwhile the next tile's lines are fetched: no pass
+// Under a tile of an image lie a line or two, and a page, for each term. The first weights that meet a chunk store its pixels
+// side by side (`stage`), all others find one stream near them, and meanwhile the next tile's lines are fetched: no pass
 // over the image of its own, which took 11 to 20 % of a layer (256x56 -> 64 79 -> 86 % of the FMA peak, 512x28 -> 128 79 -> 85, pairs
-// in bench/RESULTS.md). The loop over terms has no vector on the stack; the one that copies has one for each term.
+// in bench/RESULTS.md; AVX-512 on Sapphire Rapids 60 -> 79, 64 -> 82). The loop over terms has no vector on the stack; with 16 registers
+// the one that copies has one for each term.
 //
 // The weights of a single call can be read where the caller holds them (`InRows`), each channel a stream: in four terms 85
-// instructions instead of 82, three of which reload a distance from the stack, and no pass over the weights, which takes 5 % where
+// instructions instead of 82 (AVX2), three of which reload a distance from the stack, and no pass over the weights, which takes 5 % where
 // pixels are few (14x14, 7x7; pairs in bench/RESULTS.md).
 //
 // bench/RESULTS.md has what layers reach. What shallow ones lack is their stores (a sum of 16 terms is 16 x 24 FMAs for 24
@@ -33,8 +34,9 @@ constexpr bool fetch_weights = registers == 32;  // a term of 12 products has no
 constexpr int unroll = registers == 16 ? 4 : 1;
 constexpr int near_bytes = 20 * 1024;  // what the pixels of one chunk of tiles may take of L1
 constexpr int long_run = 64;           // vectors from which on one more is less than misaligned stores
-// What the tiles of 32 registers were not measured with: copies of pixels, weights that are not packed, several tiles in a call.
-constexpr bool reads_evenly = registers == 16;
+// Terms and weight blocks from which on copies of pixels pay: the lines under a tile of fewer terms are as near as copies of them, and
+// with three blocks of eight channels 144x56 -> 24 k1 was a seventh slower (Sapphire Rapids).
+constexpr int staged_terms = registers == 32 ? 96 : 64, staged_blocks = registers == 32 ? 4 : 3;
 
 template <class T> constexpr int tile_size = most_channels * most_vectors * lanes<T>;
 
@@ -48,6 +50,7 @@ template <class T> struct Work {
     int tiles;             // how many follow one another, tile_step apart in X and side by side in the output
     std::ptrdiff_t tile_step;
     const T* even;         // pixels of the first term of those that lie evenly apart
+    bool copies;           // they are, or are made
     T* stage;              // where they are copied to
     const T* next;         // pixels whose lines are fetched, one every four terms, next_step apart
     std::ptrdiff_t next_step;
@@ -67,9 +70,11 @@ template <class T> struct Work {
     }
 };
 
-// Whether even_sums() is the one that sums, of several tiles in one call.
+// Whether even_sums() is the one that sums, of several tiles in one call. With 32 registers lists are as fast where pixels are not
+// copied: 24x56 -> 144 k1 lost a seventh to it.
 template <class T> NPCONV_INLINE bool takes_evenly(const Work<T>& work) {
-    return reads_evenly && work.step && !work.ahead && work.term < work.end;
+    if (registers == 32 && !work.weight_row && !work.copies) return false;
+    return work.step && !work.ahead && work.term < work.end;
 }
 
 template <class T> NPCONV_INLINE bool goes_straight(const DenseSweep<T>& a) {
@@ -125,19 +130,20 @@ template <class T, int MR, int NV> NPCONV_INLINE void put_sums(const Work<T>& wo
     NPCONV_UNROLL for (int i = 0; i < MR; ++i)
         NPCONV_UNROLL for (int v = 0; v < NV; ++v) store(sums + (i * NV + v) * L, acc[i][v]);
 }
-// From the weight of one channel to those of the next three: side by side, or as the caller holds them, in bytes.
+// From the weight of one channel to those of the others, in bytes, and of one term to the next, in elements: side by side, or as
+// the caller holds them, `row` apart.
 struct Packed {
-    template <int MR> static constexpr int width = MR;
-    NPCONV_INLINE explicit Packed(std::ptrdiff_t = 0) {}
-    template <class T> NPCONV_INLINE const T* at(const T* row, int i) const { return row + i; }
+    NPCONV_INLINE Packed(std::ptrdiff_t, std::ptrdiff_t, int) {}
+    template <int MR> NPCONV_INLINE std::ptrdiff_t term() const { return MR; }
+    template <class T> NPCONV_INLINE const T* at(const T* weight, int i) const { return weight + i; }
     NPCONV_INLINE void hide() {}
 };
 struct InRows {
-    template <int MR> static constexpr int width = 1;
     std::ptrdiff_t step[4];
-    NPCONV_INLINE explicit InRows(std::ptrdiff_t row) : step{0, row, 2 * row, 3 * row} {}
-    template <class T> NPCONV_INLINE const T* at(const T* row, int i) const {
-        return i == 0 ? row : reinterpret_cast<const T*>(reinterpret_cast<const char*>(row) + step[i]);
+    NPCONV_INLINE InRows(std::ptrdiff_t row, std::ptrdiff_t, int) : step{0, row, 2 * row, 3 * row} {}
+    template <int MR> NPCONV_INLINE std::ptrdiff_t term() const { return 1; }
+    template <class T> NPCONV_INLINE const T* at(const T* weight, int i) const {
+        return i == 0 ? weight : reinterpret_cast<const T*>(reinterpret_cast<const char*>(weight) + step[i]);
     }
     // Sums of them and constants belong into addresses, not into registers, of which there are too few.
     NPCONV_INLINE void hide() {
@@ -146,9 +152,30 @@ struct InRows {
         NPCONV_OPAQUE(step[3]);
     }
 };
+// Either, in one loop: 24 products hide what that takes, and two loops for each of 24 tiles are too much code.
+struct Either {
+    std::ptrdiff_t step[4], four, to_next;
+    NPCONV_INLINE Either(std::ptrdiff_t row, std::ptrdiff_t item, int channels) : Either(row ? row : item, row ? 1 : channels) {}
+    NPCONV_INLINE Either(std::ptrdiff_t apart, std::ptrdiff_t term) : step{0, apart, 2 * apart, 3 * apart}, four(4 * apart), to_next(term) {}
+    template <int MR> NPCONV_INLINE std::ptrdiff_t term() const { return to_next; }
+    template <class T> NPCONV_INLINE const T* at(const T* weight, int i) const {
+        const char* from = reinterpret_cast<const char*>(weight) + (i < 4 ? 0 : four);
+        return reinterpret_cast<const T*>(i % 4 == 0 ? from : from + step[i % 4]);
+    }
+    NPCONV_INLINE void hide() {
+        NPCONV_OPAQUE(step[1]);
+        NPCONV_OPAQUE(step[2]);
+        NPCONV_OPAQUE(step[3]);
+        NPCONV_OPAQUE(four);
+    }
+};
+template <int Registers> struct Layouts { using Side = Packed; using Rows = InRows; };
+template <> struct Layouts<32> { using Side = Either; using Rows = Either; };
+using SideBySide = Layouts<registers>::Side;
+using Rows = Layouts<registers>::Rows;
 
-template <class T, int MR, int NV, bool Stage = false, class Channels = Packed>
-NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, const Channels& channels = Channels(), [[maybe_unused]] T* stage = nullptr) {
+template <class T, int MR, int NV, bool Stage = false, class Channels>
+NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, const Channels& channels, [[maybe_unused]] T* stage = nullptr) {
     constexpr int L = lanes<T>;
     if constexpr (fetch_weights) prefetch(reinterpret_cast<const char*>(row) + ahead_bytes);
     Vec<T> pixels[NV];
@@ -164,10 +191,11 @@ NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, con
 
 // Sums of MR channels x NV vectors over terms that lie evenly apart, of as many tiles as follow one another.
 template <class T, int MR, int NV, bool Stage, class Channels> NPCONV_NOINLINE void even_sums(Work<T>& work) {
-    constexpr int L = lanes<T>, W = Channels::template width<MR>;  // of the weights, from term to term
+    constexpr int L = lanes<T>, lines = registers == 32 ? NV * L * int(sizeof(T)) / 64 : 1;
+    Channels channels(work.weight_row * std::ptrdiff_t(sizeof(T)), sizeof(T), MR);
+    const std::ptrdiff_t W = channels.template term<MR>();
     const T* const first = work.w + std::int64_t(work.term->w) * W;
     const T *const end = first + (work.end - work.term) * W, *const last = end - 3 * W;
-    Channels channels(work.weight_row * std::ptrdiff_t(sizeof(T)));
     const std::ptrdiff_t step = work.step, three = 3 * step, next_step = work.next_step;
     T* stage = work.stage;
     do {
@@ -179,7 +207,7 @@ template <class T, int MR, int NV, bool Stage, class Channels> NPCONV_NOINLINE v
             if constexpr (Stage) stage += NV * L;
         };
         NPCONV_NO_UNROLL for (; row < last; p += 4 * step, row += 4 * W) {
-            prefetch_l2(next);
+            NPCONV_UNROLL for (int b = 0; b < lines; ++b) prefetch_l2(reinterpret_cast<const char*>(next) + 64 * b);
             next += next_step;
             channels.hide();
             add(p, row);
@@ -201,14 +229,15 @@ template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(Work<T>& work) 
     const DenseTerm* t = work.term;
     const DenseTerm* const end = work.end;
     const std::ptrdiff_t ahead = work.ahead;
-    if (takes_evenly(work)) return even_sums<T, MR, NV, false, Packed>(work);
+    if (takes_evenly(work)) return even_sums<T, MR, NV, false, SideBySide>(work);
     Vec<T> acc[MR][NV];
     begin_sums<T>(work, acc);
     const T *const x = work.x, *const w = work.w;
+    const Packed packed(0, 0, MR);
     if (unroll > 1 && work.in_order && !ahead && t < end) {
         const T* row = w + std::int64_t(t->w) * MR;
         NPCONV_NO_UNROLL for (; end - t >= unroll; t += unroll, row += unroll * MR)
-            NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T>(acc, x + t[u].x, row + u * MR);
+            NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T>(acc, x + t[u].x, row + u * MR, packed);
     }
     NPCONV_NO_UNROLL for (; t < end; ++t) {
         const T* p = x + t->x;
@@ -216,7 +245,7 @@ template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(Work<T>& work) 
             NPCONV_UNROLL for (int b = 0; b < NV * L * int(sizeof(T)); b += 64)
                 prefetch(reinterpret_cast<const char*>(p + ahead) + b);
         }
-        add_term<T>(acc, p, w + std::int64_t(t->w) * MR);
+        add_term<T>(acc, p, w + std::int64_t(t->w) * MR, packed);
     }
     put_sums<T>(work, acc);
 }
@@ -235,19 +264,26 @@ template <class T> struct Table<T, 8> {
                                                        NPCONV_ROW(5), NPCONV_ROW(6), NPCONV_ROW(7), NPCONV_ROW(8)};
 };
 #undef NPCONV_TILE
-#define NPCONV_TILE(MR, NV) even_sums<T, MR, NV, Stage, Channels>
-template <class T, bool Stage, class Channels> struct EvenTable {
+#define NPCONV_TILE(MR, NV) even_sums<T, MR, NV, false, Rows>
+template <class T, int MR> struct RowTable;
+template <class T> struct RowTable<T, 4> {
     static constexpr TileSum<T> of[4][most_vectors] = {NPCONV_ROW(1), NPCONV_ROW(2), NPCONV_ROW(3), NPCONV_ROW(4)};
+};
+template <class T> struct RowTable<T, 8> {
+    static constexpr TileSum<T> of[8][most_vectors] = {NPCONV_ROW(1), NPCONV_ROW(2), NPCONV_ROW(3), NPCONV_ROW(4),
+                                                       NPCONV_ROW(5), NPCONV_ROW(6), NPCONV_ROW(7), NPCONV_ROW(8)};
+};
+#undef NPCONV_TILE
+// Copies are made by the first of several blocks, which is a whole one.
+#define NPCONV_TILE(MR, NV) even_sums<T, MR, NV, true, Channels>
+template <class T, class Channels> struct CopyTable {
+    static constexpr TileSum<T> of[most_vectors] = NPCONV_ROW(most_channels);
 };
 #undef NPCONV_TILE
 #undef NPCONV_ROW
-template <class T> NPCONV_INLINE const TileSum<T>* tile_sums(std::int64_t channels, [[maybe_unused]] bool stages, [[maybe_unused]] bool rows) {
-    if constexpr (reads_evenly) {
-        if (stages && rows) return EvenTable<T, true, InRows>::of[channels - 1];
-        if (stages) return EvenTable<T, true, Packed>::of[channels - 1];
-        if (rows) return EvenTable<T, false, InRows>::of[channels - 1];
-    }
-    return Table<T, most_channels>::of[channels - 1];
+template <class T> NPCONV_INLINE const TileSum<T>* tile_sums(std::int64_t channels, bool copies, bool rows) {
+    if (copies) return rows ? CopyTable<T, Rows>::of : CopyTable<T, SideBySide>::of;
+    return rows ? RowTable<T, most_channels>::of[channels - 1] : Table<T, most_channels>::of[channels - 1];
 }
 
 // Pixels [begin, begin + pixels) of a row. Where X must not be read behind the row's end, the vectors begin `back` pixels
@@ -312,7 +348,7 @@ struct Chunk {
 // Whether weight block j meets pixels of the image and copies them, or finds the copies.
 enum class Staging { none, copies, finds };
 template <class T> NPCONV_INLINE Staging staging_of(const DenseSweep<T>& a, std::int64_t j) {
-    return !reads_evenly || !a.stage ? Staging::none : j == a.block_begin ? Staging::copies : Staging::finds;
+    return !a.stage ? Staging::none : j == a.block_begin ? Staging::copies : Staging::finds;
 }
 
 // Terms [from, to) of a list, behind `before` others, for the tiles of a chunk.
@@ -323,29 +359,31 @@ template <class T> struct Pixels {
     std::int64_t line;
     T* stage;
 
-    // While the first eight blocks of channels find copies they fetch the next tile's lines: of a quarter of the terms each, of which
-    // a tile touches two lines.
+    // While the first blocks of channels find copies they fetch the next tile's lines, of a quarter of the terms each: one of the two
+    // that a tile of 16 registers touches, so that eight blocks fetch all, or all that begin in or behind one of 32.
     NPCONV_INLINE Pixels(const DenseSweep<T>& a, const DenseTerms& terms, std::int64_t group, std::int64_t from, std::int64_t to,
                          std::int64_t j)
         : staging(staging_of(a, j)), first(from < to ? terms.term[from].x : 0), step(terms.step), before(group + from), fetched(-1),
           line(0), stage(a.stage) {
         const std::int64_t found = j - a.block_begin - 1;
-        if (staging != Staging::finds || found >= 8) return;
+        constexpr std::int64_t elements = 64 / std::int64_t(sizeof(T));
+        if (staging != Staging::finds || found >= (registers == 32 ? 4 : 8)) return;
         fetched = found % 4 * (to - from) / 4;
-        line = found / 4 * (64 / std::int64_t(sizeof(T)));
+        line = registers == 32 ? elements - 1 : found / 4 * elements;
     }
     // What all tiles have in common.
-    NPCONV_INLINE void begin(Work<T>& work, const DenseSweep<T>& a) const {
+    NPCONV_INLINE void begin(Work<T>& work) const {
         work.step = step;
         work.tiles = 1;
+        work.copies = staging != Staging::none;
         work.stage = nullptr;
-        work.next = a.x;
+        work.next = reinterpret_cast<const T*>(&work);  // near, where there is nothing to fetch
         work.next_step = fetched < 0 ? 0 : step;
     }
     NPCONV_INLINE void set(Work<T>& work, const DenseSweep<T>& a, const Tile& tile) {
         work.even = work.x + first;
         work.tile_step = a.x_tile ? a.x_tile : tile.pixels;
-        if (!reads_evenly || staging == Staging::none) return;
+        if (staging == Staging::none) return;
         const std::int64_t pitch = tile.vectors * lanes<T>;
         T* const copy = stage + before * pitch;
         stage += a.terms * pitch;
@@ -391,7 +429,7 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
             work.in_order = terms.in_order;
             work.accumulate = count.blocks > 0;
             Pixels<T> pixels(a, terms, g * sum.w_group, from, to, j);
-            pixels.begin(work, a);
+            pixels.begin(work);
             for (int i = 0; i < chunk.tiles; ++i) {
                 const Tile& tile = chunk.tile[i];
                 work.x = x + tile.x;
@@ -445,7 +483,7 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
         const int channels = int(left < most_channels ? left : most_channels);
         T* const dst = a.store.dst + oc * a.store.channel_stride + row_pixel;
         Pixels<T> pixels(a, terms, 0, 0, terms.all, j);
-        pixels.begin(work, a);
+        pixels.begin(work);
         const TileSum<T>* const tile_sum_of = tile_sums<T>(channels, pixels.staging == Staging::copies, a.weight_row != 0);
         work.w = block_weights(a, j);
         work.set_output(a.store, oc);
@@ -466,8 +504,8 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
 }
 
 template <class T> NPCONV_INLINE bool should_stage(const DenseSweep<T>& a) {
-    const bool pays = a.terms >= least_staged_terms && a.block_end - a.block_begin >= least_staged_blocks;
-    return reads_evenly && a.stage && pays && a.sums.sums[0].last.step;
+    const bool pays = a.terms >= staged_terms && a.block_end - a.block_begin >= staged_blocks;
+    return a.stage && pays && a.sums.sums[0].last.step;
 }
 
 template <class T> void sweep(const DenseSweep<T>& sweep) {
@@ -494,9 +532,8 @@ template <class T> void sweep(const DenseSweep<T>& sweep) {
 
 }  // namespace
 
-constexpr int stage_bytes = reads_evenly ? near_bytes : 0;
 extern const PerType<SweepKernel> pixel_kernels = {
-    {most_channels, 1, most_vectors * lanes<float>, lanes<float>, stage_bytes, reads_evenly, sweep<float>},
-    {most_channels, 1, most_vectors * lanes<double>, lanes<double>, stage_bytes, reads_evenly, sweep<double>}};
+    {most_channels, 1, most_vectors * lanes<float>, lanes<float>, near_bytes, staged_terms, staged_blocks, true, sweep<float>},
+    {most_channels, 1, most_vectors * lanes<double>, lanes<double>, near_bytes, staged_terms, staged_blocks, true, sweep<double>}};
 
 }  // namespace npconv::NPCONV_THIS_ISA
