@@ -54,6 +54,26 @@ def test_every_candidate(channels, outputs, dtype):
             np.testing.assert_array_equal(out, want, err_msg=f"{height}x{width} {groups} {plan.parameters}")
 
 
+# Pixels: less than a tile, one, two and three whole ones, tiles of two sizes, several runs. Output channels: one vector, two and one,
+# none whole.
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels", [1, 5, 80, 300])
+def test_every_candidate_channels_last(channels, dtype):
+    rng = np.random.default_rng(channels)
+    arguments = {"data_format": "NHWC", "weight_format": "OIHW", "activation": "relu"}
+    sizes = [(1, 4), (1, 6), (2, 6), (3, 6), (5, 11), (25, 24)]
+    for (height, width), outputs, groups in itertools.product(sizes, (8, 20, 24, 27, 40), (1, 2)):
+        x = rng.integers(-4, 5, (2, channels * groups, height, width))
+        w = rng.integers(-3, 4, (outputs * groups, channels, 1, 1))
+        bias = rng.integers(-3, 4, outputs * groups).astype(dtype)
+        want = np.moveaxis(oracle.conv(x, w, bias, groups=groups, activation="relu"), 1, -1)
+        image, out = (np.moveaxis(fenced(a, "nhwc", dtype, at_end=True), 1, -1) for a in (x, np.moveaxis(want, -1, 1)))
+        for plan in by_every_candidate(image, w.astype(dtype), bias, groups=groups, **arguments):
+            out[...] = np.nan
+            plan(image, out=out)
+            np.testing.assert_array_equal(out, want, err_msg=f"{height}x{width} {outputs} {groups} {plan.parameters}")
+
+
 @pytest.mark.parametrize("gaps", ["between channels", "backwards"])
 def test_channels_that_are_not_dense(gaps):
     rng = np.random.default_rng(3)

@@ -153,7 +153,9 @@ double Shape::sums(double rows, double columns) const {
     const double full = std::floor(oc / k.block), rest = oc - full * k.block;
     const double others = !narrow ? 0.5 : kept < 1 && !straight_channels ? 3 : 1.2;
     const double full_slots = slots((config.lanes_are_pixels ? k.block : 2) * tile, others);
-    const double rest_slots = rest > 0 ? slots((config.lanes_are_pixels ? rest : rest > k.rest ? 2 : 1) * tile, others) : 0;
+    // Two full tiles of dense terms meet a single vector of channels together.
+    const bool pairs = straight_channels && rest <= lanes && config.source == DenseSource::image && d.src_order == Order::nhwc && g.flat && tile > 5;
+    const double rest_slots = pairs && rest > 0 ? slots(2 * tile, others) / 2 : rest > 0 ? slots((config.lanes_are_pixels ? rest : rest > k.rest ? 2 : 1) * tile, others) : 0;
     double seconds = runs * tiles * terms * kept * (full * full_slots + rest_slots) * 2 * lanes / machine.fma(d.src);
     const double all = runs * tiles * static_cast<double>(g.blocks);
     // What every tile reads anew comes from L2 if it is beyond L1: a block of weights, or the pixels under a tile.
