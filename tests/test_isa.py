@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import re
 import shutil
 import subprocess
@@ -122,3 +124,14 @@ def test_show_runtime_names_the_level(capsys):
     nc.show_runtime()
     text = capsys.readouterr().out
     assert nc.isa() in text and np.__version__ is not None
+
+
+def test_constants_until_the_machine_is_measured():
+    done = subprocess.run(
+        [sys.executable, "-c", "from npconv import _npconv as n; print(*n.machine_constants().items(), sep='\\n')"],
+        capture_output=True, text=True, check=True, env={**os.environ, "NPCONV_WISDOM": "0"},
+    )  # fmt: skip
+    found = dict(ast.literal_eval(line) for line in done.stdout.splitlines())
+    assert found["l2_bandwidth"] >= found["l3_bandwidth"] >= found["dram_bandwidth"]
+    assert found["dram_total"] >= found["dram_bandwidth"]
+    assert found["fma_f32"] == 2 * found["fma_f64"]

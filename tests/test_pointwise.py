@@ -34,7 +34,7 @@ def by_every_candidate(x, *arguments, threads=2, **parameters):
 # Pixels: less than a vector, than a tile, tiles and a rest, tiles of two sizes, more than a chunk of tiles. Terms: not staged, staged, not a
 # multiple of four, several blocks. Output channels: fewer than are staged, more than fetch, a block that isn't whole.
 PIXELS = [(1, 3), (1, 23), (5, 11), (7, 8), (25, 24)]
-TERMS = [(24, 40), (64, 9), (67, 35), (300, 45), (600, 29)]
+TERMS = [(24, 40), (64, 9), (67, 35), (131, 35), (300, 45), (600, 29)]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -57,7 +57,7 @@ def test_every_candidate(channels, outputs, dtype):
 # Pixels: less than a tile, one, two and three whole ones, tiles of two sizes, several runs. Output channels: one vector, two and one,
 # none whole.
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("channels", [1, 5, 80, 300])
+@pytest.mark.parametrize("channels", [1, 5, 80])
 def test_every_candidate_channels_last(channels, dtype):
     rng = np.random.default_rng(channels)
     arguments = {"data_format": "NHWC", "weight_format": "OIHW", "activation": "relu"}
@@ -98,7 +98,7 @@ def by_every_reading_of_weights(x, w, *, threads=2, **parameters):
 
 # One term, one behind a full block, several blocks; channels that don't fill a block.
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("channels, outputs", [(1, 6), (7, 9), (64, 9), (67, 35), (257, 29), (300, 4), (600, 13)])
+@pytest.mark.parametrize("channels, outputs", [(1, 6), (7, 9), (64, 9), (131, 35), (257, 21), (300, 4), (600, 13)])
 def test_weights_of_a_call(channels, outputs, dtype):
     rng = np.random.default_rng(channels)
     for (height, width), groups, at_end in itertools.product(PIXELS, (1, 2), (False, True)):
@@ -124,8 +124,8 @@ LAYOUTS_OF_WEIGHTS = {
 @pytest.mark.parametrize("layout", LAYOUTS_OF_WEIGHTS)
 def test_weights_of_a_call_in_any_layout(layout, groups):
     rng = np.random.default_rng(5)
-    x = rng.integers(-4, 5, (1, 80 * groups, 9, 7)).astype("float32")
-    w = LAYOUTS_OF_WEIGHTS[layout](rng.integers(-3, 4, (37 * groups, 80, 1, 1)).astype("float32"))
+    x = rng.integers(-4, 5, (1, 101 * groups, 9, 7)).astype("float32")
+    w = LAYOUTS_OF_WEIGHTS[layout](rng.integers(-3, 4, (37 * groups, 101, 1, 1)).astype("float32"))
     want = oracle.conv(x, w, groups=groups)
     for candidate, got in by_every_reading_of_weights(x, w, groups=groups):
         np.testing.assert_array_equal(got, want, err_msg=candidate)
@@ -133,9 +133,9 @@ def test_weights_of_a_call_in_any_layout(layout, groups):
 
 def test_weights_of_a_call_with_infinities():
     rng = np.random.default_rng(6)
-    x = rng.integers(1, 5, (1, 80, 5, 7)).astype("float32")
-    w = rng.integers(-3, 4, (9, 80, 1, 1)).astype("float32")
-    w[2, 5], w[8, 79] = np.inf, np.nan
+    x = rng.integers(1, 5, (1, 99, 5, 7)).astype("float32")
+    w = rng.integers(-3, 4, (33, 99, 1, 1)).astype("float32")
+    w[2, 5], w[8, 98] = np.inf, np.nan
     want = oracle.conv(x, w)
     for candidate, got in by_every_reading_of_weights(x, w):
         np.testing.assert_array_equal(got, want, err_msg=candidate)

@@ -29,13 +29,13 @@ constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.
 // of few lines; with lanes = pixels arrays that don't begin with a line, deep sums, vectors across two lines, both. Zen 3, AVX2.
 constexpr double deep_copies = 1.05, deep_wide_strips = 1.15, deep_strips = 1.08, strided_image = 1.08, strided_points = 1.4, same_sets = 1.6;
 constexpr double far_lines = 1.05, whole_lines = 1.03, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
-// How long a term of a wide tile of channels waits for its pixels, which lie on a line, or a page, of their own: a term of Zen 4, 8 ns,
-// hides that, one of Sapphire Rapids, 5 ns, doesn't.
+// With 32 registers. How long a term of a tile of channels waits for pixels of planes, which lie on a line, or a page, of their own, or in
+// a panel: a term of Zen 4, 8 ns, hides that, one of Sapphire Rapids, 5 ns, doesn't. Fits to its 1x1 layers.
 constexpr double wide_near_seconds = 5.8e-9, wide_line_seconds = 6.2e-9, wide_page_seconds = 7.2e-9;
 constexpr double wide_pages = 96, wide_strided_image = 1.15;
 constexpr double late_rate = 24e9, narrow_late_rate = 16e9;                // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
-// Weights read where they are, as four or eight streams; eight with tiles of one or two vectors.
+// Weights read where they are, as four or eight streams; eight where tiles have two vectors of pixels at most.
 constexpr double unpacked = 1.02, unpacked_small = 1.25;
 
 double ceil_div(double a, double b) { return std::ceil(a / b); }
@@ -92,7 +92,10 @@ struct Shape {
     double sums(double rows, double columns) const;
     double narrowness() const;
     double wideness() const;
-    double unpacking() const { return !narrow && g.oh * g.ow <= 2 * k.pixels ? unpacked_small : unpacked; }
+    double unpacking() const {
+        const std::int64_t vectors = (g.oh * g.ow + g.lanes - 1) / g.lanes, most = k.pixels / g.lanes, tiles = (vectors + most - 1) / most;
+        return !narrow && vectors < most * tiles && tiles <= 2 ? unpacked_small : unpacked;
+    }
     double same_set_pixels() const;
     double stores(double runs, double tiles, double tile, double outputs) const;
     double loading(double rows, double columns) const;
@@ -154,8 +157,9 @@ double Shape::sums(double rows, double columns) const {
     const double others = !narrow ? 0.5 : kept < 1 && !straight_channels ? 3 : 1.2;
     const double full_slots = slots((config.lanes_are_pixels ? k.block : 2) * tile, others);
     // Two full tiles of dense terms meet a single vector of channels together.
-    const bool pairs = straight_channels && rest <= lanes && config.source == DenseSource::image && d.src_order == Order::nhwc && g.flat && tile > 5;
-    const double rest_slots = pairs && rest > 0 ? slots(2 * tile, others) / 2 : rest > 0 ? slots((config.lanes_are_pixels ? rest : rest > k.rest ? 2 : 1) * tile, others) : 0;
+    const bool dense = config.source == DenseSource::image && g.flat && d.src_order == Order::nhwc && d.icg() > 1;
+    const bool pairs = straight_channels && rest == lanes && dense && tiles > 1 && tile > static_cast<double>(k.pixels) - 0.5;
+    const double rest_slots = pairs ? slots(2 * tile, others) / 2 : rest > 0 ? slots((config.lanes_are_pixels ? rest : rest > k.rest ? 2 : 1) * tile, others) : 0;
     double seconds = runs * tiles * terms * kept * (full * full_slots + rest_slots) * 2 * lanes / machine.fma(d.src);
     const double all = runs * tiles * static_cast<double>(g.blocks);
     // What every tile reads anew comes from L2 if it is beyond L1: a block of weights, or the pixels under a tile.

@@ -10,7 +10,7 @@
 namespace npconv {
 
 // Output channels a weight block holds, and of which a last block is a multiple; pixels of a tile; from how many terms and
-// weight blocks on the first block copies the pixels of an image, 0: never; whether weights can be read where the caller holds them.
+// weight blocks on the first block copies the pixels of an image, if stage_blocks isn't 0; whether weights can be read where the caller holds them.
 struct DenseBlocks {
     int block, rest, pixels, stage_terms, stage_blocks;
     bool reads_rows;

@@ -6,13 +6,13 @@
 // than 256 terms wait in L1 between their blocks. In long runs all vectors but the first are aligned in the output: a
 // store across two lines costs as much as two.
 //
-// Under a tile of an image lie a line or two, and a page, for each term. The first weights that meet a chunk store its pixels
+// Under a tile of an image lie one to four lines, and a page, for each term. The first weights that meet a chunk store its pixels
 // side by side (`stage`), all others find one stream near them, and meanwhile the next tile's lines are fetched: no pass
-// over the image of its own, which took 11 to 20 % of a layer (256x56 -> 64 79 -> 86 % of the FMA peak, 512x28 -> 128 79 -> 85, pairs
-// in bench/RESULTS.md; AVX-512 on Sapphire Rapids 60 -> 79, 64 -> 82). The loop over terms has no vector on the stack; with 16 registers
+// over the image of its own, which took AVX2 11 to 20 % of a layer (256x56 -> 64 79 -> 86 % of the FMA peak, 512x28 -> 128 79 -> 85, pairs
+// in bench/RESULTS.md; on Sapphire Rapids instead of reading in place, 256x56 -> 128 60 -> 79, 512x28 -> 128 64 -> 82). The loop over terms has no vector on the stack; with 16 registers
 // the one that copies has one for each term.
 //
-// The weights of a single call can be read where the caller holds them (`InRows`), each channel a stream: in four terms 85
+// The weights of a single call can be read where the caller holds them (`InRows`, `Either`), each channel a stream: in four terms 85
 // instructions instead of 82 (AVX2), three of which reload a distance from the stack, and no pass over the weights, which takes 5 % where
 // pixels are few (14x14, 7x7; pairs in bench/RESULTS.md).
 //
@@ -25,18 +25,19 @@
 namespace npconv::NPCONV_THIS_ISA {
 namespace {
 
-constexpr int most_channels = registers == 32 ? 8 : 4;
+constexpr bool wide = registers == 32;
+constexpr int most_channels = wide ? 8 : 4;
 constexpr int most_vectors = 3;
 constexpr int most_chunk = 8;          // tiles
 constexpr int ahead_bytes = 1024;      // of weights
-constexpr bool fetch_weights = registers == 32;  // a term of 12 products has no room for it: AVX2 gains 2 to 6 % without
+constexpr bool fetch_weights = wide;  // a term of 12 products has no room for it: AVX2 gains 2 to 6 % without
 // Terms at a time: 23 instructions each, not 26, for 12 products; 20 where terms lie evenly apart and need no list.
-constexpr int unroll = registers == 16 ? 4 : 1;
+constexpr int unroll = wide ? 1 : 4;
 constexpr int near_bytes = 20 * 1024;  // what the pixels of one chunk of tiles may take of L1
 constexpr int long_run = 64;           // vectors from which on one more is less than misaligned stores
 // Terms and weight blocks from which on copies of pixels pay: the lines under a tile of fewer terms are as near as copies of them, and
-// with three blocks of eight channels 144x56 -> 24 k1 was a seventh slower (Sapphire Rapids).
-constexpr int staged_terms = registers == 32 ? 96 : 64, staged_blocks = registers == 32 ? 4 : 3;
+// with three blocks of eight channels 144x56 -> 24 k1 was a tenth slower (Sapphire Rapids).
+constexpr int staged_terms = wide ? 96 : 64, staged_blocks = wide ? 4 : 3;
 
 template <class T> constexpr int tile_size = most_channels * most_vectors * lanes<T>;
 
@@ -50,9 +51,9 @@ template <class T> struct Work {
     int tiles;             // how many follow one another, tile_step apart in X and side by side in the output
     std::ptrdiff_t tile_step;
     const T* even;         // pixels of the first term of those that lie evenly apart
-    bool copies;           // they are, or are made
+    bool staged;           // they are copies, or are copied
     T* stage;              // where they are copied to
-    const T* next;         // pixels whose lines are fetched, one every four terms, next_step apart
+    const T* next;         // pixels whose lines are fetched, those of a term every four terms, next_step apart
     std::ptrdiff_t next_step;
     const T* w;
     std::ptrdiff_t weight_row;  // see DenseSweep
@@ -70,10 +71,10 @@ template <class T> struct Work {
     }
 };
 
-// Whether even_sums() is the one that sums, of several tiles in one call. With 32 registers lists are as fast where pixels are not
-// copied: 24x56 -> 144 k1 lost a seventh to it.
+// Whether even_sums() is the one that sums, of several tiles in one call. With 32 registers lists are faster where pixels are not
+// copied and weights packed: 24x56 -> 144 k1 lost a sixth without.
 template <class T> NPCONV_INLINE bool takes_evenly(const Work<T>& work) {
-    if (registers == 32 && !work.weight_row && !work.copies) return false;
+    if (wide && !work.weight_row && !work.staged) return false;
     return work.step && !work.ahead && work.term < work.end;
 }
 
@@ -134,6 +135,7 @@ template <class T, int MR, int NV> NPCONV_INLINE void put_sums(const Work<T>& wo
 // the caller holds them, `row` apart.
 struct Packed {
     NPCONV_INLINE Packed(std::ptrdiff_t, std::ptrdiff_t, int) {}
+    NPCONV_INLINE std::ptrdiff_t ahead() const { return ahead_bytes; }
     template <int MR> NPCONV_INLINE std::ptrdiff_t term() const { return MR; }
     template <class T> NPCONV_INLINE const T* at(const T* weight, int i) const { return weight + i; }
     NPCONV_INLINE void hide() {}
@@ -141,6 +143,7 @@ struct Packed {
 struct InRows {
     std::ptrdiff_t step[4];
     NPCONV_INLINE InRows(std::ptrdiff_t row, std::ptrdiff_t, int) : step{0, row, 2 * row, 3 * row} {}
+    NPCONV_INLINE std::ptrdiff_t ahead() const { return 0; }
     template <int MR> NPCONV_INLINE std::ptrdiff_t term() const { return 1; }
     template <class T> NPCONV_INLINE const T* at(const T* weight, int i) const {
         return i == 0 ? weight : reinterpret_cast<const T*>(reinterpret_cast<const char*>(weight) + step[i]);
@@ -154,9 +157,12 @@ struct InRows {
 };
 // Either, in one loop: 24 products hide what that takes, and two loops for each of 24 tiles are too much code.
 struct Either {
-    std::ptrdiff_t step[4], four, to_next;
-    NPCONV_INLINE Either(std::ptrdiff_t row, std::ptrdiff_t item, int channels) : Either(row ? row : item, row ? 1 : channels) {}
-    NPCONV_INLINE Either(std::ptrdiff_t apart, std::ptrdiff_t term) : step{0, apart, 2 * apart, 3 * apart}, four(4 * apart), to_next(term) {}
+    std::ptrdiff_t step[4], four, to_next, far;  // far: rows are streams that the CPU fetches
+    NPCONV_INLINE Either(std::ptrdiff_t row, std::ptrdiff_t item, int channels)
+        : four(4 * (row ? row : item)), to_next(row ? 1 : channels), far(row ? 0 : ahead_bytes) {
+        NPCONV_UNROLL for (int i = 0; i < 4; ++i) step[i] = i * (row ? row : item);
+    }
+    NPCONV_INLINE std::ptrdiff_t ahead() const { return far; }
     template <int MR> NPCONV_INLINE std::ptrdiff_t term() const { return to_next; }
     template <class T> NPCONV_INLINE const T* at(const T* weight, int i) const {
         const char* from = reinterpret_cast<const char*>(weight) + (i < 4 ? 0 : four);
@@ -169,15 +175,15 @@ struct Either {
         NPCONV_OPAQUE(four);
     }
 };
-template <int Registers> struct Layouts { using Side = Packed; using Rows = InRows; };
-template <> struct Layouts<32> { using Side = Either; using Rows = Either; };
-using SideBySide = Layouts<registers>::Side;
-using Rows = Layouts<registers>::Rows;
+template <bool Wide> struct Layouts { using SideBySide = Packed; using Rows = InRows; };
+template <> struct Layouts<true> { using SideBySide = Either; using Rows = Either; };
+using SideBySide = Layouts<wide>::SideBySide;
+using Rows = Layouts<wide>::Rows;
 
 template <class T, int MR, int NV, bool Stage = false, class Channels>
 NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, const Channels& channels, [[maybe_unused]] T* stage = nullptr) {
     constexpr int L = lanes<T>;
-    if constexpr (fetch_weights) prefetch(reinterpret_cast<const char*>(row) + ahead_bytes);
+    if constexpr (fetch_weights) prefetch(reinterpret_cast<const char*>(row) + channels.ahead());
     Vec<T> pixels[NV];
     NPCONV_UNROLL for (int v = 0; v < NV; ++v) pixels[v] = load(p + v * L);
     if constexpr (Stage) {
@@ -191,7 +197,7 @@ NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, con
 
 // Sums of MR channels x NV vectors over terms that lie evenly apart, of as many tiles as follow one another.
 template <class T, int MR, int NV, bool Stage, class Channels> NPCONV_NOINLINE void even_sums(Work<T>& work) {
-    constexpr int L = lanes<T>, lines = registers == 32 ? NV * L * int(sizeof(T)) / 64 : 1;
+    constexpr int L = lanes<T>, lines = wide ? NV * L * int(sizeof(T)) / 64 : 1;
     Channels channels(work.weight_row * std::ptrdiff_t(sizeof(T)), sizeof(T), MR);
     const std::ptrdiff_t W = channels.template term<MR>();
     const T* const first = work.w + std::int64_t(work.term->w) * W;
@@ -359,23 +365,23 @@ template <class T> struct Pixels {
     std::int64_t line;
     T* stage;
 
-    // While the first blocks of channels find copies they fetch the next tile's lines, of a quarter of the terms each: one of the two
-    // that a tile of 16 registers touches, so that eight blocks fetch all, or all that begin in or behind one of 32.
+    // While the first blocks of channels find copies they fetch the next tile's lines, of a quarter of the terms each: of 16 registers'
+    // tiles one of the two that they touch, so that eight blocks fetch all, of wide ones the line in which each vector ends.
     NPCONV_INLINE Pixels(const DenseSweep<T>& a, const DenseTerms& terms, std::int64_t group, std::int64_t from, std::int64_t to,
                          std::int64_t j)
         : staging(staging_of(a, j)), first(from < to ? terms.term[from].x : 0), step(terms.step), before(group + from), fetched(-1),
           line(0), stage(a.stage) {
         const std::int64_t found = j - a.block_begin - 1;
         constexpr std::int64_t elements = 64 / std::int64_t(sizeof(T));
-        if (staging != Staging::finds || found >= (registers == 32 ? 4 : 8)) return;
+        if (staging != Staging::finds || found >= (wide ? 4 : 8)) return;
         fetched = found % 4 * (to - from) / 4;
-        line = registers == 32 ? elements - 1 : found / 4 * elements;
+        line = wide ? elements - 1 : found / 4 * elements;
     }
     // What all tiles have in common.
     NPCONV_INLINE void begin(Work<T>& work) const {
         work.step = step;
         work.tiles = 1;
-        work.copies = staging != Staging::none;
+        work.staged = staging != Staging::none;
         work.stage = nullptr;
         work.next = reinterpret_cast<const T*>(&work);  // near, where there is nothing to fetch
         work.next_step = fetched < 0 ? 0 : step;
@@ -416,7 +422,7 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
     work.fetch_from = 0;
     work.w = block_weights(a, j);
     work.weight_row = a.weight_row;
-    work.ahead = a.far && !a.stage && j == a.block_begin ? chunk.tiles * most_vectors * lanes<T> : 0;
+    work.ahead = a.far && !a.stage && !a.weight_row && j == a.block_begin ? chunk.tiles * most_vectors * lanes<T> : 0;
     work.set_output(a.store, oc);
     BlockCount<T> count;
     for (std::int64_t g = 0; g < sum.groups; ++g, x += sum.x_group, work.w += sum.w_group * (a.weight_row ? 1 : channels)) {
@@ -469,7 +475,7 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
     Work<T> work;
     work.term = terms.term;
     work.end = terms.term + terms.all;
-    work.ahead = a.far && !a.stage ? chunk.tiles * most_vectors * lanes<T> : 0;
+    work.ahead = a.far && !a.stage && !a.weight_row ? chunk.tiles * most_vectors * lanes<T> : 0;
     work.in_order = terms.in_order;
     work.weight_row = a.weight_row;
     work.accumulate = false;
