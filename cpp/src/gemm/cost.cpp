@@ -65,7 +65,7 @@ struct Shape {
     double item, terms, oc, kept;
     bool strip, straight;
     bool straight_channels;  // sums of one block leave the registers for pixels of dense channels, many tiles in a call
-    bool narrow;  // a term's products in a tile are over before what comes from beyond L1 and its page table can hide
+    bool narrow;  // 16 registers: a term's products in a tile are over before what comes from beyond L1 and its page table can hide
     double copies;  // 1, or what part of the weights meet pixels of the image itself, the others copies of them
 
     Shape(const ConvDesc& desc, const Isa& isa, const DenseConfig& c, const Machine& m)

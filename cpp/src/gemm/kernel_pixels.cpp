@@ -9,8 +9,9 @@
 // Under a tile of an image lie one to four lines, and a page, for each term. The first weights that meet a chunk store its pixels
 // side by side (`stage`), all others find one stream near them, and meanwhile the next tile's lines are fetched: no pass
 // over the image of its own, which took AVX2 11 to 20 % of a layer (256x56 -> 64 79 -> 86 % of the FMA peak, 512x28 -> 128 79 -> 85, pairs
-// in bench/RESULTS.md; on Sapphire Rapids instead of reading in place, 256x56 -> 128 60 -> 79, 512x28 -> 128 64 -> 82). The loop over terms has no vector on the stack; with 16 registers
-// the one that copies has one for each term.
+// in bench/RESULTS.md; on Sapphire Rapids instead of reading in place, 256x56 -> 128 60 -> 79, 512x28 -> 128 64 -> 82). With 16 registers the loop over
+// terms has no vector on the stack, the one that copies one for each term; with 32 both (180 and 193 instructions for 96 products)
+// keep two pixel vectors of every fourth term there, which a loop of two terms at a time might not.
 //
 // The weights of a single call can be read where the caller holds them (`InRows`, `Either`), each channel a stream: in four terms 85
 // instructions instead of 82 (AVX2), three of which reload a distance from the stack, and no pass over the weights, which takes 5 % where
