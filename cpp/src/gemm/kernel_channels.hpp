@@ -78,14 +78,6 @@ template <class T, int PX> NPCONV_INLINE void fetch_straight(Block<T>& b) {
     if (b.fetch_left <= 0 && b.fetch_left > -PX) line += b.fetch_jump;
     b.fetch = line;
 }
-// Whether another tile follows.
-template <class T, int PX, bool Straight> NPCONV_INLINE bool next_tile(Block<T>& b) {
-    if (!Straight || --b.tiles <= 0) return false;
-    b.x += PX * b.x_step;
-    b.dst += PX * b.pixel_stride;
-    return true;
-}
-
 // What KV weights add to PX pixels of one row, or to PX / 2 pixels of each of two rows, without the pixels that a row leaves
 // out at its beginning and at its end. Pixels that aren't neighbours are reached three at a time: 0, 1 and 2 distances from
 // an address are all within one instruction.
@@ -108,34 +100,63 @@ NPCONV_INLINE void add_term(Vec<T> (&acc)[PX][KV], const T* p, std::ptrdiff_t x_
     }
 }
 
-template <class T, int PX, int KV> NPCONV_INLINE void begin_sums(const Block<T>& b, Vec<T> (&acc)[PX][KV]) {
-    constexpr int L = lanes<T>;
-    NPCONV_UNROLL for (int i = 0; i < PX; ++i)
-        NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = set1(T(0));
-    if (near_terms < dense_block && b.resume) {
-        const T* const part = b.part;
-        NPCONV_UNROLL for (int i = 0; i < PX; ++i)
-            NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = load(part + (i * KV + v) * L);
-    }
-}
-template <class T, int PX, int KV> NPCONV_INLINE void store_straight(const Block<T>& b, Vec<T> (&acc)[PX][KV]) {
-    constexpr int L = lanes<T>;
-    b.epilogue.finish_channels(acc);
-    T* dst = b.dst;
+template <class T, int PX, int KV> NPCONV_INLINE void store_straight(const Block<T>& b, T* dst, Vec<T> (&acc)[PX][KV]) {
     NPCONV_UNROLL for (int i = 0; i < PX; ++i, dst += b.pixel_stride)
-        NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(dst + v * L, acc[i][v]);
+        NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(dst + v * lanes<T>, acc[i][v]);
 }
-template <class T, int PX, int KV, bool Straight> NPCONV_INLINE void put_sums(const Block<T>& b, Vec<T> (&acc)[PX][KV]) {
+template <class T, int PX, int KV, bool Straight> NPCONV_INLINE void put_sums(const Block<T>& b, T* dst, Vec<T> (&acc)[PX][KV]) {
     constexpr int L = lanes<T>;
     T* const sums = near_terms == dense_block || b.complete ? b.sums : b.part;
     if ((near_terms == dense_block || b.complete) && b.accumulate) {
         NPCONV_UNROLL for (int i = 0; i < PX; ++i)
             NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = add(load(sums + (i * KV + v) * L), acc[i][v]);
     }
-    if (Straight && b.straight) return store_straight<T, PX, KV>(b, acc);
+    if (Straight && b.straight) {
+        b.epilogue.finish_channels(acc);
+        return store_straight<T, PX, KV>(b, dst, acc);
+    }
     NPCONV_UNROLL for (int i = 0; i < PX; ++i)
         NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(sums + (i * KV + v) * L, acc[i][v]);
 }
+
+// Tiles that follow one another, if they go straight: where they begin and where their sums go. Whole tiles of sums that are one block
+// leave with a minimum of instructions: what lies between the products of two tiles keeps those of the second out of the queues.
+template <class T, int PX, int KV, bool Straight> struct Tiles {
+    static constexpr bool whole = Straight && PX >= most_pixels;
+    Block<T>& b;
+    const T* x;
+    T* dst;
+    const std::ptrdiff_t x_tile, dst_tile;
+    const T* const bias;
+    const bool plain;
+    int left;
+
+    NPCONV_INLINE explicit Tiles(Block<T>& block)
+        : b(block), x(b.x), dst(b.dst), x_tile(PX * b.x_step), dst_tile(PX * b.pixel_stride), bias(b.epilogue.bias),
+          plain(whole && b.straight && b.complete && !b.resume && !b.accumulate && !b.epilogue.scale), left(b.tiles) {}
+    NPCONV_INLINE void begin(Vec<T> (&acc)[PX][KV]) {
+        if (Straight) fetch_straight<T, PX>(b);
+        NPCONV_UNROLL for (int i = 0; i < PX; ++i)
+            NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = set1(T(0));
+        if (near_terms == dense_block || plain || !b.resume) return;
+        const T* const part = b.part;
+        NPCONV_UNROLL for (int i = 0; i < PX; ++i)
+            NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = load(part + (i * KV + v) * lanes<T>);
+    }
+    // Returns whether another tile follows.
+    NPCONV_INLINE bool put(Vec<T> (&acc)[PX][KV]) {
+        if (plain) {
+            if (bias) add_channels<T>(acc, bias);
+            b.epilogue.clamp(acc);
+            store_straight<T, PX, KV>(b, dst, acc);
+        } else {
+            put_sums<T, PX, KV, Straight>(b, dst, acc);
+        }
+        x += x_tile;
+        dst += dst_tile;
+        return Straight && --left > 0;
+    }
+};
 
 // The sums of a tile over a block of terms that meet the weights row by row.
 template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void ordered_sum(Block<T>& b) {
@@ -144,12 +165,12 @@ template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void
     const char* ahead = b.ahead;
     const T* const first = b.w + std::int64_t(b.term->w) * pitch;
     const T *const end = first + (b.end - b.term) * pitch, *const last = end - (unroll - 1) * pitch;
+    Tiles<T, PX, KV, !TwoRows> tiles(b);
+    Vec<T> acc[PX][KV];
     do {
-        Vec<T> acc[PX][KV];
-        if (!TwoRows) fetch_straight<T, PX>(b);
-        begin_sums<T>(b, acc);
+        tiles.begin(acc);
         const DenseTerm* t = b.term;
-        const T *const x = b.x, *w = first;
+        const T *const x = tiles.x, *w = first;
         NPCONV_NO_UNROLL for (; w < last; t += unroll, w += unroll * pitch) {
             prefetch_l2(ahead);
             prefetch_l2(ahead + 64);
@@ -157,8 +178,7 @@ template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void
             NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T, PX, KV, Near, TwoRows>(acc, x + t[u].x, x_step, x_row, w + u * pitch);
         }
         NPCONV_NO_UNROLL for (; w < end; ++t, w += pitch) add_term<T, PX, KV, Near, TwoRows>(acc, x + t->x, x_step, x_row, w);
-        put_sums<T, PX, KV, !TwoRows>(b, acc);
-    } while (next_tile<T, PX, !TwoRows>(b));
+    } while (tiles.put(acc));
 }
 
 // The same of terms Step apart, in a panel or, where they are neighbours, in an image: no list, and distances that are
@@ -169,11 +189,12 @@ template <class T, int PX, int KV, bool Near, int Step> NPCONV_NOINLINE void eve
     const char* ahead = b.ahead;
     const T* const first = b.w + std::int64_t(b.term->w) * pitch;
     const T *const end = first + (b.end - b.term) * pitch, *const last = end - (unroll - 1) * pitch;
+    const std::ptrdiff_t first_term = b.term->x;
+    Tiles<T, PX, KV, true> tiles(b);
+    Vec<T> acc[PX][KV];
     do {
-        Vec<T> acc[PX][KV];
-        fetch_straight<T, PX>(b);
-        begin_sums<T>(b, acc);
-        const T *x = b.x + b.term->x, *w = first;
+        tiles.begin(acc);
+        const T *x = tiles.x + first_term, *w = first;
         NPCONV_NO_UNROLL for (; w < last; x += unroll * Step, w += unroll * pitch) {
             prefetch_l2(ahead);
             prefetch_l2(ahead + 64);
@@ -181,8 +202,7 @@ template <class T, int PX, int KV, bool Near, int Step> NPCONV_NOINLINE void eve
             NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T, PX, KV, Near, false>(acc, x + u * Step, x_step, 0, w + u * pitch);
         }
         NPCONV_NO_UNROLL for (; w < end; x += Step, w += pitch) add_term<T, PX, KV, Near, false>(acc, x, x_step, 0, w);
-        put_sums<T, PX, KV, true>(b, acc);
-    } while (next_tile<T, PX, true>(b));
+    } while (tiles.put(acc));
 }
 
 // The sums of a tile over any block of terms.
@@ -193,12 +213,12 @@ template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void
     const T* const w = b.w;
     const std::ptrdiff_t x_step = b.x_step, x_row = b.x_row, ahead_step = b.ahead_step;
     const char* ahead = b.ahead;
+    Tiles<T, PX, KV, !TwoRows> tiles(b);
+    Vec<T> acc[PX][KV];
     do {
-        Vec<T> acc[PX][KV];
-        if (!TwoRows) fetch_straight<T, PX>(b);
-        begin_sums<T>(b, acc);
+        tiles.begin(acc);
         const DenseTerm* t = b.term;
-        const T* const x = b.x;
+        const T* const x = tiles.x;
 #define NPCONV_TERMS(COUNT, FIRST, LAST)                                                                                        \
     NPCONV_NO_UNROLL for (const DenseTerm* const end = t + COUNT; t < end; ++t) {                                               \
         prefetch_l2(ahead);                                                                                                     \
@@ -212,8 +232,7 @@ template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void
             NPCONV_TERMS(b.right, 0, 1)
         }
 #undef NPCONV_TERMS
-        put_sums<T, PX, KV, !TwoRows>(b, acc);
-    } while (next_tile<T, PX, !TwoRows>(b));
+    } while (tiles.put(acc));
 }
 
 template <class T, int KV, bool Near, bool TwoRows, int PX = most_pixels> NPCONV_INLINE void any_tile(int pixels, Block<T>& b) {
@@ -405,13 +424,13 @@ template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const De
                 block.tiles = n / 2;
                 ahead.take(block, n / 2 * advance);
                 even_sum<T, 2 * most_pixels, 1, false, 1>(block);
-                block.dst += 2 * most_pixels * a.store.pixel_stride;
+                block.dst += n * most_pixels * a.store.pixel_stride;
                 continue;
             }
         block.tiles = n;
         ahead.take(block, n * advance);
         any_tile<T, KV, Near, false>(pixels, block);
-        block.dst += pixels * a.store.pixel_stride;
+        block.dst += n * pixels * a.store.pixel_stride;
     }
 }
 

@@ -72,7 +72,7 @@ template <class T> struct Work {
     }
 };
 
-// Whether even_sums() is the one that sums, of several tiles in one call. With 32 registers lists are faster where pixels are not
+// Whether even_sums() is the one that sums. With 32 registers lists are faster where pixels are not
 // copied and weights packed: 24x56 -> 144 k1 lost a sixth without.
 template <class T> NPCONV_INLINE bool takes_evenly(const Work<T>& work) {
     if (wide && !work.weight_row && !work.staged) return false;
@@ -83,6 +83,10 @@ template <class T> NPCONV_INLINE bool goes_straight(const DenseSweep<T>& a) {
     return is_simple(a.store.epilogue) && a.store.pixel_stride == 1 && a.terms < std::int64_t(dense_block) * dense_level2 / 2;
 }
 
+template <class T, int MR, int NV> NPCONV_INLINE void store_whole(T* dst, std::int64_t stride, Vec<T> (&acc)[MR][NV]) {
+    NPCONV_UNROLL for (int i = 0; i < MR; ++i, dst += stride)
+        NPCONV_UNROLL for (int v = 0; v < NV; ++v) store(dst + v * lanes<T>, acc[i][v]);
+}
 template <class T, int MR, int NV> NPCONV_INLINE void store_straight(const Work<T>& work, Vec<T> (&acc)[MR][NV]) {
     constexpr int L = lanes<T>;
     const T *scale = work.epilogue.scale, *bias = work.epilogue.bias;
@@ -92,30 +96,24 @@ template <class T, int MR, int NV> NPCONV_INLINE void store_straight(const Work<
             const Vec<T> s = set1(scale[i]), b = set1(bias ? bias[i] : T(0));
             NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = fma(acc[i][v], s, b);
         }
-    } else if (bias) {  // not an fma: additions have pipelines of their own
-        NPCONV_UNROLL for (int i = 0; i < MR; ++i) {
-            NPCONV_OPAQUE(bias);
-            const Vec<T> b = set1(bias[i]);
-            NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = add(acc[i][v], b);
-        }
+    } else if (bias) {
+        add_rows<T>(acc, bias);
     }
     work.epilogue.clamp(acc);
     T* dst = work.dst;
     const std::int64_t stride = work.channel_stride, last = work.pixels - (NV - 1) * L;
-    if (last == L) {
-        NPCONV_UNROLL for (int i = 0; i < MR; ++i, dst += stride)
-            NPCONV_UNROLL for (int v = 0; v < NV; ++v) store(dst + v * L, acc[i][v]);
-    } else {
-        NPCONV_UNROLL for (int i = 0; i < MR; ++i, dst += stride) {
-            NPCONV_UNROLL for (int v = 0; v < NV - 1; ++v) store(dst + v * L, acc[i][v]);
-            store_partial(dst + (NV - 1) * L, acc[i][NV - 1], last);
-        }
+    if (last == L) return store_whole<T>(dst, stride, acc);
+    NPCONV_UNROLL for (int i = 0; i < MR; ++i, dst += stride) {
+        NPCONV_UNROLL for (int v = 0; v < NV - 1; ++v) store(dst + v * L, acc[i][v]);
+        store_partial(dst + (NV - 1) * L, acc[i][NV - 1], last);
     }
 }
 
-template <class T, int MR, int NV> NPCONV_INLINE void begin_sums(const Work<T>& work, Vec<T> (&acc)[MR][NV]) {
+template <class T, int MR, int NV> NPCONV_INLINE void clear_sums(Vec<T> (&acc)[MR][NV]) {
     NPCONV_UNROLL for (int i = 0; i < MR; ++i)
         NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = set1(T(0));
+}
+template <class T, int MR, int NV> NPCONV_INLINE void fetch_rows(const Work<T>& work) {
     if (!work.fetch) return;
     const T* dst = work.dst + work.fetch_from;
     NPCONV_UNROLL for (int i = 0; i < MR; ++i, dst += work.channel_stride)
@@ -132,6 +130,39 @@ template <class T, int MR, int NV> NPCONV_INLINE void put_sums(const Work<T>& wo
     NPCONV_UNROLL for (int i = 0; i < MR; ++i)
         NPCONV_UNROLL for (int v = 0; v < NV; ++v) store(sums + (i * NV + v) * L, acc[i][v]);
 }
+// Where the sums of tiles that follow one another go. Whole tiles of finished sums leave with a minimum of instructions: what lies
+// between the products of two tiles keeps those of the second out of the queues.
+template <class T, int MR, int NV> struct Output {
+    Work<T>& work;
+    T* dst;
+    const std::int64_t stride;
+    const T* const bias;
+    const bool plain;
+    int tiles;
+
+    NPCONV_INLINE explicit Output(Work<T>& w)
+        : work(w), dst(w.dst), stride(w.channel_stride), bias(w.epilogue.bias),
+          plain(MR == most_channels && w.straight && w.pixels == NV * lanes<T> && !w.accumulate && !w.fetch && !w.epilogue.scale), tiles(w.tiles) {}
+    NPCONV_INLINE void begin(Vec<T> (&acc)[MR][NV]) {
+        if (!plain) {
+            work.dst = dst;
+            fetch_rows<T, MR, NV>(work);
+        }
+        clear_sums<T>(acc);
+    }
+    // Returns whether another tile follows.
+    NPCONV_INLINE bool put(Vec<T> (&acc)[MR][NV]) {
+        if (plain) {
+            if (bias) add_rows<T>(acc, bias);
+            work.epilogue.clamp(acc);
+            store_whole<T>(dst, stride, acc);
+        } else {
+            put_sums<T>(work, acc);
+        }
+        dst += NV * lanes<T>;
+        return --tiles > 0;
+    }
+};
 // From the weight of one channel to those of the others, in bytes, and of one term to the next, in elements: side by side, or as
 // the caller holds them, `row` apart.
 struct Packed {
@@ -204,11 +235,13 @@ template <class T, int MR, int NV, bool Stage, class Channels> NPCONV_NOINLINE v
     const T* const first = work.w + std::int64_t(work.term->w) * W;
     const T *const end = first + (work.end - work.term) * W, *const last = end - 3 * W;
     const std::ptrdiff_t step = work.step, three = 3 * step, next_step = work.next_step;
+    const T *even = work.even, *fetched = work.next;
     T* stage = work.stage;
+    Output<T, MR, NV> output(work);
+    Vec<T> acc[MR][NV];
     do {
-        Vec<T> acc[MR][NV];
-        begin_sums<T>(work, acc);
-        const T *p = work.even, *row = first, *next = work.next;
+        output.begin(acc);
+        const T *p = even, *row = first, *next = fetched;
         const auto add = [&](const T* pixels, const T* weights) NPCONV_INLINE_LAMBDA {
             add_term<T, MR, NV, Stage>(acc, pixels, weights, channels, stage);
             if constexpr (Stage) stage += NV * L;
@@ -223,38 +256,40 @@ template <class T, int MR, int NV, bool Stage, class Channels> NPCONV_NOINLINE v
             add(p + three, row + 3 * W);
         }
         NPCONV_NO_UNROLL for (; row < end; p += step, row += W) add(p, row);
-        put_sums<T>(work, acc);
-        work.even += work.tile_step;
-        work.next += NV * L;
-        work.dst += NV * L;
-    } while (--work.tiles > 0);
+        even += work.tile_step;
+        fetched += NV * L;
+    } while (output.put(acc));
 }
 
-// The sums of one tile over any block of terms.
+// The same over any block of terms.
 template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(Work<T>& work) {
     constexpr int L = lanes<T>;
-    const DenseTerm* t = work.term;
-    const DenseTerm* const end = work.end;
+    const DenseTerm *const begin = work.term, *const end = work.end;
     const std::ptrdiff_t ahead = work.ahead;
     if (takes_evenly(work)) return even_sums<T, MR, NV, false, SideBySide>(work);
-    Vec<T> acc[MR][NV];
-    begin_sums<T>(work, acc);
-    const T *const x = work.x, *const w = work.w;
+    const T *const w = work.w, *x = work.x;
     const Packed packed(0, 0, MR);
-    if (unroll > 1 && work.in_order && !ahead && t < end) {
-        const T* row = w + std::int64_t(t->w) * MR;
-        NPCONV_NO_UNROLL for (; end - t >= unroll; t += unroll, row += unroll * MR)
-            NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T>(acc, x + t[u].x, row + u * MR, packed);
-    }
-    NPCONV_NO_UNROLL for (; t < end; ++t) {
-        const T* p = x + t->x;
-        if (ahead) {
-            NPCONV_UNROLL for (int b = 0; b < NV * L * int(sizeof(T)); b += 64)
-                prefetch(reinterpret_cast<const char*>(p + ahead) + b);
+    const bool by_rows = unroll > 1 && work.in_order && !ahead && begin < end;
+    Output<T, MR, NV> output(work);
+    Vec<T> acc[MR][NV];
+    do {
+        output.begin(acc);
+        const DenseTerm* t = begin;
+        if (by_rows) {
+            const T* row = w + std::int64_t(t->w) * MR;
+            NPCONV_NO_UNROLL for (; end - t >= unroll; t += unroll, row += unroll * MR)
+                NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T>(acc, x + t[u].x, row + u * MR, packed);
         }
-        add_term<T>(acc, p, w + std::int64_t(t->w) * MR, packed);
-    }
-    put_sums<T>(work, acc);
+        NPCONV_NO_UNROLL for (; t < end; ++t) {
+            const T* p = x + t->x;
+            if (ahead) {
+                NPCONV_UNROLL for (int b = 0; b < NV * L * int(sizeof(T)); b += 64)
+                    prefetch(reinterpret_cast<const char*>(p + ahead) + b);
+            }
+            add_term<T>(acc, p, w + std::int64_t(t->w) * MR, packed);
+        }
+        x += work.tile_step;
+    } while (output.put(acc));
 }
 
 template <class T> using TileSum = void (*)(Work<T>&);
@@ -500,7 +535,7 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
             const Tile& tile = chunk.tile[i];
             work.x = x + tile.x;
             pixels.set(work, a, tile);
-            n = takes_evenly(work) ? alike<T>(chunk, i) : 1;
+            n = alike<T>(chunk, i);
             pixels.stage += (n - 1) * a.terms * tile.vectors * lanes<T>;
             work.tiles = n;
             work.dst = dst + tile.begin;

@@ -75,30 +75,45 @@ template <class T> struct Simple {
     NPCONV_INLINE Vec<T> operator()(Vec<T> acc, Vec<T> scale, Vec<T> bias) const { return clamp(fma(acc, scale, bias)); }
 };
 
+// The bias of channels that lie side by side, and of one channel a row. Not an fma: additions have pipelines of their own.
+template <class T, int M, int N> NPCONV_INLINE void add_channels(Vec<T> (&acc)[M][N], const T* bias) {
+    NPCONV_UNROLL for (int v = 0; v < N; ++v) {
+        const Vec<T> plus = load(bias + v * lanes<T>);
+        NPCONV_UNROLL for (int i = 0; i < M; ++i) acc[i][v] = add(acc[i][v], plus);
+    }
+}
+template <class T, int M, int N> NPCONV_INLINE void add_rows(Vec<T> (&acc)[M][N], const T* bias) {
+    NPCONV_UNROLL for (int i = 0; i < M; ++i) {
+        NPCONV_OPAQUE(bias);  // one after the other: there is no register for all
+        const Vec<T> plus = set1(bias[i]);
+        NPCONV_UNROLL for (int v = 0; v < N; ++v) acc[i][v] = add(acc[i][v], plus);
+    }
+}
+
 // What a simple epilogue needs where finished sums leave the registers: of the first channel of a tile, and no vectors, which a
 // tile with all its sums has no registers for until its end.
 template <class T> struct Straight {
     const T *scale, *bias;  // or null
-    bool clamps;
+    bool clamps, caps;      // from below at least; from above too
     T low, high;
 
     NPCONV_INLINE void set(const EpilogueArgs<T>& e, std::int64_t oc) {
         scale = e.scale ? e.scale + oc : nullptr;
         bias = e.bias ? e.bias + oc : nullptr;
         clamps = e.activation != Activation::none;
+        caps = e.activation == Activation::clip;
         low = e.activation == Activation::clip ? e.p0 : T(0);
-        high = e.activation == Activation::clip ? e.p1 : T(__builtin_huge_val());
+        high = e.p1;
     }
     // Of pixels x vectors of neighbouring channels, `c` behind the first.
     template <int M, int N> NPCONV_INLINE void finish_channels(Vec<T> (&acc)[M][N], std::int64_t c = 0) const {
-        NPCONV_UNROLL for (int v = 0; v < N; ++v) {
-            if (scale) {
+        if (scale) {
+            NPCONV_UNROLL for (int v = 0; v < N; ++v) {
                 const Vec<T> by = load(scale + c + v * lanes<T>), plus = bias ? load(bias + c + v * lanes<T>) : set1(T(0));
                 NPCONV_UNROLL for (int i = 0; i < M; ++i) acc[i][v] = fma(acc[i][v], by, plus);
-            } else if (bias) {  // not an fma: additions have pipelines of their own
-                const Vec<T> plus = load(bias + c + v * lanes<T>);
-                NPCONV_UNROLL for (int i = 0; i < M; ++i) acc[i][v] = add(acc[i][v], plus);
             }
+        } else if (bias) {
+            add_channels<T>(acc, bias + c);
         }
         clamp(acc);
     }
@@ -106,7 +121,10 @@ template <class T> struct Straight {
         if (!clamps) return;
         const Vec<T> lo = set1(low), hi = set1(high);
         NPCONV_UNROLL for (int i = 0; i < M; ++i)
-            NPCONV_UNROLL for (int v = 0; v < N; ++v) acc[i][v] = min(hi, max(lo, acc[i][v]));
+            NPCONV_UNROLL for (int v = 0; v < N; ++v) acc[i][v] = max(lo, acc[i][v]);
+        if (!caps) return;
+        NPCONV_UNROLL for (int i = 0; i < M; ++i)
+            NPCONV_UNROLL for (int v = 0; v < N; ++v) acc[i][v] = min(hi, acc[i][v]);
     }
 };
 

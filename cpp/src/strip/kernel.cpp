@@ -62,21 +62,24 @@ NPCONV_INLINE void planar_interior(const StripSource<T>& s, const T* row, int ph
             dst[phase_stride + lo / 2] = *src++;
             ++lo;
         }
-        const std::int64_t n = hi - lo;
+        const std::int64_t n = hi - lo, last = n / 2 - L;
         T *even = dst + lo / 2, *odd = even + phase_stride;
-        for (std::int64_t i = 0; i < n; i += 2 * L) {
+        const auto pairs = [&](std::int64_t i) NPCONV_INLINE_LAMBDA {
             Vec<T> e, o;
-            const std::int64_t left = n - i;
-            if (left >= 2 * L) {
-                deinterleave(load(src + i), load(src + i + L), e, o);
-                store(even + i / 2, e);
-                store(odd + i / 2, o);
-            } else {
-                deinterleave(load_partial(src + i, left), load_partial(src + i + L, left - L), e, o);
-                store_partial(even + i / 2, e, (left + 1) / 2);
-                store_partial(odd + i / 2, o, left / 2);
-            }
+            deinterleave(load(src + 2 * i), load(src + 2 * i + L), e, o);
+            store(even + i, e);
+            store(odd + i, o);
+        };
+        if (last >= 0) {  // the last overlap those before them
+            for (std::int64_t i = 0; i < last; i += L) pairs(i);
+            pairs(last);
+            if (n % 2) even[n / 2] = src[n - 1];
+            return;
         }
+        Vec<T> e, o;
+        deinterleave(load_partial(src, n), load_partial(src + L, n - L), e, o);
+        store_partial(even, e, (n + 1) / 2);
+        store_partial(odd, o, n / 2);
         return;
     }
     for (int p = 0; p < phases; ++p) {
