@@ -29,7 +29,7 @@ namespace {
 constexpr bool wide = registers == 32;
 constexpr int most_channels = wide ? 8 : 4;
 constexpr int most_vectors = 3;
-constexpr int most_chunk = 8;          // tiles
+constexpr int most_chunk = 16;         // tiles
 constexpr int ahead_bytes = 1024;      // of weights
 constexpr bool fetch_weights = wide;  // a term of 12 products has no room for it: AVX2 gains 2 to 6 % without
 // Terms at a time: 23 instructions each, not 26, for 12 products; 20 where terms lie evenly apart and need no list.
@@ -261,12 +261,11 @@ template <class T, int MR, int NV, bool Stage, class Channels> NPCONV_NOINLINE v
     } while (output.put(acc));
 }
 
-// The same over any block of terms.
-template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(Work<T>& work) {
+// The same over any block of terms, with packed weights.
+template <class T, int MR, int NV> NPCONV_NOINLINE void list_sums(Work<T>& work) {
     constexpr int L = lanes<T>;
     const DenseTerm *const begin = work.term, *const end = work.end;
     const std::ptrdiff_t ahead = work.ahead;
-    if (takes_evenly(work)) return even_sums<T, MR, NV, false, SideBySide>(work);
     const T *const w = work.w, *x = work.x;
     const Packed packed(0, 0, MR);
     const bool by_rows = unroll > 1 && work.in_order && !ahead && begin < end;
@@ -294,38 +293,26 @@ template <class T, int MR, int NV> NPCONV_NOINLINE void tile_sum(Work<T>& work) 
 
 template <class T> using TileSum = void (*)(Work<T>&);
 
-// By channels and vectors, both from 1; only what this level uses is instantiated.
-#define NPCONV_ROW(MR) {NPCONV_TILE(MR, 1), NPCONV_TILE(MR, 2), NPCONV_TILE(MR, 3)}
-template <class T, int MR> struct Table;
-#define NPCONV_TILE(MR, NV) tile_sum<T, MR, NV>
-template <class T> struct Table<T, 4> {
-    static constexpr TileSum<T> of[4][most_vectors] = {NPCONV_ROW(1), NPCONV_ROW(2), NPCONV_ROW(3), NPCONV_ROW(4)};
+// What sums a tile: lists of terms, or terms evenly apart, which whole blocks may copy, with weights of either layout.
+enum class Loop { lists, even, even_rows, copies, copies_rows };
+template <class T, Loop L, int MR, int NV> constexpr TileSum<T> tile_sum() {
+    constexpr bool copies = L == Loop::copies || L == Loop::copies_rows;
+    if constexpr (L == Loop::lists) return list_sums<T, MR, NV>;
+    else if constexpr (L == Loop::even || L == Loop::copies) return even_sums<T, MR, NV, copies, SideBySide>;
+    else return even_sums<T, MR, NV, copies, Rows>;
+}
+template <class T, Loop L, int MR> struct Table {  // by vectors, from 1
+    static constexpr TileSum<T> of[most_vectors] = {tile_sum<T, L, MR, 1>(), tile_sum<T, L, MR, 2>(), tile_sum<T, L, MR, 3>()};
 };
-template <class T> struct Table<T, 8> {
-    static constexpr TileSum<T> of[8][most_vectors] = {NPCONV_ROW(1), NPCONV_ROW(2), NPCONV_ROW(3), NPCONV_ROW(4),
-                                                       NPCONV_ROW(5), NPCONV_ROW(6), NPCONV_ROW(7), NPCONV_ROW(8)};
-};
-#undef NPCONV_TILE
-#define NPCONV_TILE(MR, NV) even_sums<T, MR, NV, false, Rows>
-template <class T, int MR> struct RowTable;
-template <class T> struct RowTable<T, 4> {
-    static constexpr TileSum<T> of[4][most_vectors] = {NPCONV_ROW(1), NPCONV_ROW(2), NPCONV_ROW(3), NPCONV_ROW(4)};
-};
-template <class T> struct RowTable<T, 8> {
-    static constexpr TileSum<T> of[8][most_vectors] = {NPCONV_ROW(1), NPCONV_ROW(2), NPCONV_ROW(3), NPCONV_ROW(4),
-                                                       NPCONV_ROW(5), NPCONV_ROW(6), NPCONV_ROW(7), NPCONV_ROW(8)};
-};
-#undef NPCONV_TILE
-// Copies are made by the first of several blocks, which is a whole one.
-#define NPCONV_TILE(MR, NV) even_sums<T, MR, NV, true, Channels>
-template <class T, class Channels> struct CopyTable {
-    static constexpr TileSum<T> of[most_vectors] = NPCONV_ROW(most_channels);
-};
-#undef NPCONV_TILE
-#undef NPCONV_ROW
-template <class T> NPCONV_INLINE const TileSum<T>* tile_sums(std::int64_t channels, bool copies, bool rows) {
-    if (copies) return rows ? CopyTable<T, Rows>::of : CopyTable<T, SideBySide>::of;
-    return rows ? RowTable<T, most_channels>::of[channels - 1] : Table<T, most_channels>::of[channels - 1];
+template <class T, Loop L, int MR = most_channels> NPCONV_INLINE const TileSum<T>* of_channels(int channels) {
+    if constexpr (MR > 1)
+        if (channels < MR) return of_channels<T, L, MR - 1>(channels);
+    return Table<T, L, MR>::of;
+}
+template <class T> NPCONV_INLINE const TileSum<T>* tile_sums(const Work<T>& work, int channels, bool copies) {
+    if (copies) return work.weight_row ? Table<T, Loop::copies_rows, most_channels>::of : Table<T, Loop::copies, most_channels>::of;
+    if (work.weight_row) return of_channels<T, Loop::even_rows>(channels);
+    return takes_evenly(work) ? of_channels<T, Loop::even>(channels) : of_channels<T, Loop::lists>(channels);
 }
 
 // Pixels [begin, begin + pixels) of a row. Where X must not be read behind the row's end, the vectors begin `back` pixels
@@ -453,7 +440,6 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
     const T* x = a.x + chunk.row * a.x_row_stride;
     T* const dst = a.store.dst + oc * a.store.channel_stride + row_pixel;  // where that is rows of pixels
     const DenseSum& sum = a.sums.sums[0];
-    const TileSum<T>* const tile_sum_of = tile_sums<T>(channels, staging_of(a, j) == Staging::copies, a.weight_row != 0);
     Work<T> work;
     work.fetch_from = 0;
     work.w = block_weights(a, j);
@@ -472,6 +458,7 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
             work.accumulate = count.blocks > 0;
             Pixels<T> pixels(a, terms, g * sum.w_group, from, to, j);
             pixels.begin(work);
+            const TileSum<T>* const tile_sum_of = tile_sums<T>(work, channels, pixels.staging == Staging::copies);
             for (int i = 0; i < chunk.tiles; ++i) {
                 const Tile& tile = chunk.tile[i];
                 work.x = x + tile.x;
@@ -520,13 +507,15 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
     // A tile of few terms is over before a line is there: those of the next block of channels, or of the next chunk.
     const Tile &first = chunk.tile[0], &back = chunk.tile[chunk.tiles - 1];
     const std::ptrdiff_t next_chunk = back.begin + back.pixels - first.begin;
+    int same[most_chunk];  // tiles that are one call, by the first of them
+    for (int i = 0; i < chunk.tiles; i += same[i]) same[i] = alike<T>(chunk, i);
     for (std::int64_t j = a.block_begin; j < a.block_end; ++j, work.ahead = 0) {
         const std::int64_t oc = a.oc_first + j * most_channels, left = a.oc - j * most_channels;
         const int channels = int(left < most_channels ? left : most_channels);
         T* const dst = a.store.dst + oc * a.store.channel_stride + row_pixel;
         Pixels<T> pixels(a, terms, 0, 0, terms.all, j);
         pixels.begin(work);
-        const TileSum<T>* const tile_sum_of = tile_sums<T>(channels, pixels.staging == Staging::copies, a.weight_row != 0);
+        const TileSum<T>* const tile_sum_of = tile_sums<T>(work, channels, pixels.staging == Staging::copies);
         work.w = block_weights(a, j);
         work.set_output(a.store, oc);
         work.fetch_from = j + 1 < a.block_end ? most_channels * a.store.channel_stride
@@ -535,7 +524,7 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
             const Tile& tile = chunk.tile[i];
             work.x = x + tile.x;
             pixels.set(work, a, tile);
-            n = alike<T>(chunk, i);
+            n = same[i];
             pixels.stage += (n - 1) * a.terms * tile.vectors * lanes<T>;
             work.tiles = n;
             work.dst = dst + tile.begin;
