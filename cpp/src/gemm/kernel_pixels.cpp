@@ -40,6 +40,12 @@ constexpr int long_run = 64;           // vectors from which on one more is less
 // with three blocks of eight channels 144x56 -> 24 k1 was a tenth slower (Sapphire Rapids).
 constexpr int staged_terms = wide ? 96 : 64, staged_blocks = wide ? 4 : 3;
 
+// Whether a weight block meets the pixels where they are, or copies them as it does, or finds the copies of the first.
+enum class Staging { none, copies, finds };
+template <class T> NPCONV_INLINE Staging staging_of(const DenseSweep<T>& a, std::int64_t j) {
+    return !a.stage ? Staging::none : j == a.block_begin ? Staging::copies : Staging::finds;
+}
+
 template <class T> constexpr int tile_size = most_channels * most_vectors * lanes<T>;
 
 // One tile's share of one block of terms, and where it goes: on top of `sums` or not, to `sums` or, if `straight`, from the
@@ -54,7 +60,7 @@ template <class T> struct Work {
     const T* even;         // pixels of the first term of those that lie evenly apart
     bool staged;           // they are copies, or are copied
     T* stage;              // where they are copied to
-    const T* next;         // pixels whose lines are fetched, those of a term every four terms, next_step apart
+    const T* next;         // pixels that are fetched, those of a term every four terms, next_step apart
     std::ptrdiff_t next_step;
     const T* w;
     std::ptrdiff_t weight_row;  // see DenseSweep
@@ -212,13 +218,13 @@ template <> struct Layouts<true> { using SideBySide = Either; using Rows = Eithe
 using SideBySide = Layouts<wide>::SideBySide;
 using Rows = Layouts<wide>::Rows;
 
-template <class T, int MR, int NV, bool Stage = false, class Channels>
+template <class T, int MR, int NV, bool Copies = false, class Channels>
 NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, const Channels& channels, [[maybe_unused]] T* stage = nullptr) {
     constexpr int L = lanes<T>;
     if constexpr (fetch_weights) prefetch(reinterpret_cast<const char*>(row) + channels.ahead());
     Vec<T> pixels[NV];
     NPCONV_UNROLL for (int v = 0; v < NV; ++v) pixels[v] = load(p + v * L);
-    if constexpr (Stage) {
+    if constexpr (Copies) {
         NPCONV_UNROLL for (int v = 0; v < NV; ++v) store(stage + v * L, pixels[v]);
     }
     NPCONV_UNROLL for (int i = 0; i < MR; ++i) {
@@ -227,9 +233,24 @@ NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, con
     }
 }
 
+// Pixels that are needed later: to L2 if they will be copied, else to L1, where a tile of three vectors lies in two lines. (Where copies
+// take most of L1, 256x56 -> 64 k1 loses 3 % with pixels fetched to L1; where there are none 32x112 -> 16 gains 4 %, 96x56 -> 24 4 %.)
+template <Staging S, int NV, class T> NPCONV_INLINE void fetch_pixels(const T* next) {
+    constexpr int bytes = NV * lanes<T> * int(sizeof(T));
+    if constexpr (wide) {
+        NPCONV_UNROLL for (int b = 0; b < bytes; b += 64) prefetch_l2(reinterpret_cast<const char*>(next) + b);
+    } else if constexpr (S == Staging::finds) {
+        prefetch_l2(next);
+    } else if constexpr (S == Staging::none) {
+        prefetch(next);
+        prefetch(reinterpret_cast<const char*>(next) + bytes / 2);
+    }
+}
+
 // Sums of MR channels x NV vectors over terms that lie evenly apart, of as many tiles as follow one another.
-template <class T, int MR, int NV, bool Stage, class Channels> NPCONV_NOINLINE void even_sums(Work<T>& work) {
-    constexpr int L = lanes<T>, lines = wide ? NV * L * int(sizeof(T)) / 64 : 1;
+template <class T, int MR, int NV, Staging S, class Channels> NPCONV_NOINLINE void even_sums(Work<T>& work) {
+    constexpr int L = lanes<T>;
+    constexpr bool copies = S == Staging::copies;
     Channels channels(work.weight_row * std::ptrdiff_t(sizeof(T)), sizeof(T), MR);
     const std::ptrdiff_t W = channels.template term<MR>();
     const T* const first = work.w + std::int64_t(work.term->w) * W;
@@ -243,11 +264,11 @@ template <class T, int MR, int NV, bool Stage, class Channels> NPCONV_NOINLINE v
         output.begin(acc);
         const T *p = even, *row = first, *next = fetched;
         const auto add = [&](const T* pixels, const T* weights) NPCONV_INLINE_LAMBDA {
-            add_term<T, MR, NV, Stage>(acc, pixels, weights, channels, stage);
-            if constexpr (Stage) stage += NV * L;
+            add_term<T, MR, NV, copies>(acc, pixels, weights, channels, stage);
+            if constexpr (copies) stage += NV * L;
         };
         NPCONV_NO_UNROLL for (; row < last; p += 4 * step, row += 4 * W) {
-            NPCONV_UNROLL for (int b = 0; b < lines; ++b) prefetch_l2(reinterpret_cast<const char*>(next) + 64 * b);
+            fetch_pixels<S, NV>(next);
             next += next_step;
             channels.hide();
             add(p, row);
@@ -293,26 +314,27 @@ template <class T, int MR, int NV> NPCONV_NOINLINE void list_sums(Work<T>& work)
 
 template <class T> using TileSum = void (*)(Work<T>&);
 
-// What sums a tile: lists of terms, or terms evenly apart, which whole blocks may copy, with weights of either layout.
-enum class Loop { lists, even, even_rows, copies, copies_rows };
-template <class T, Loop L, int MR, int NV> constexpr TileSum<T> tile_sum() {
-    constexpr bool copies = L == Loop::copies || L == Loop::copies_rows;
-    if constexpr (L == Loop::lists) return list_sums<T, MR, NV>;
-    else if constexpr (L == Loop::even || L == Loop::copies) return even_sums<T, MR, NV, copies, SideBySide>;
-    else return even_sums<T, MR, NV, copies, Rows>;
-}
-template <class T, Loop L, int MR> struct Table {  // by vectors, from 1
-    static constexpr TileSum<T> of[most_vectors] = {tile_sum<T, L, MR, 1>(), tile_sum<T, L, MR, 2>(), tile_sum<T, L, MR, 3>()};
+// The loops over terms by vectors, from 1: of lists, of terms evenly apart.
+template <class T, int MR> struct Lists {
+    static constexpr TileSum<T> of[most_vectors] = {list_sums<T, MR, 1>, list_sums<T, MR, 2>, list_sums<T, MR, 3>};
 };
-template <class T, Loop L, int MR = most_channels> NPCONV_INLINE const TileSum<T>* of_channels(int channels) {
+template <class T, int MR, Staging S, class Channels> struct Even {
+    static constexpr TileSum<T> of[most_vectors] = {even_sums<T, MR, 1, S, Channels>, even_sums<T, MR, 2, S, Channels>,
+                                                    even_sums<T, MR, 3, S, Channels>};
+};
+template <class T, int MR> NPCONV_INLINE const TileSum<T>* tile_sums(const Work<T>& work, int channels) {
     if constexpr (MR > 1)
-        if (channels < MR) return of_channels<T, L, MR - 1>(channels);
-    return Table<T, L, MR>::of;
+        if (channels < MR) return tile_sums<T, MR - 1>(work, channels);
+    if (work.weight_row) return Even<T, MR, Staging::none, Rows>::of;
+    return takes_evenly(work) ? Even<T, MR, Staging::none, SideBySide>::of : Lists<T, MR>::of;
 }
-template <class T> NPCONV_INLINE const TileSum<T>* tile_sums(const Work<T>& work, int channels, bool copies) {
-    if (copies) return work.weight_row ? Table<T, Loop::copies_rows, most_channels>::of : Table<T, Loop::copies, most_channels>::of;
-    if (work.weight_row) return of_channels<T, Loop::even_rows>(channels);
-    return takes_evenly(work) ? of_channels<T, Loop::even>(channels) : of_channels<T, Loop::lists>(channels);
+template <class T> NPCONV_INLINE const TileSum<T>* tile_sums(const Work<T>& work, int channels, Staging staging) {
+    constexpr int most = most_channels;
+    if (staging == Staging::copies)  // by the first of several blocks, which is a whole one
+        return work.weight_row ? Even<T, most, Staging::copies, Rows>::of : Even<T, most, Staging::copies, SideBySide>::of;
+    if (!wide && staging == Staging::finds && channels == most)
+        return work.weight_row ? Even<T, most, Staging::finds, Rows>::of : Even<T, most, Staging::finds, SideBySide>::of;
+    return tile_sums<T, most>(work, channels);
 }
 
 // Pixels [begin, begin + pixels) of a row. Where X must not be read behind the row's end, the vectors begin `back` pixels
@@ -326,17 +348,17 @@ struct Tile {
 // Cuts a row into tiles of whole vectors whose numbers differ by one, behind a shorter vector where that aligns the rest.
 struct RowTiles {
     std::int64_t pixels, lead, tiles, vectors;  // lead counts as a tile; vectors: without it
+    std::int64_t least, longer;                 // vectors of a tile; how many tiles have one more
     std::ptrdiff_t x_tile;
     int lanes;
-    bool slack, split;  // split: the only tile of a row, shorter than its vectors, that must not be read to their end
+    bool slack;
 
     NPCONV_INLINE Tile tile(std::int64_t i) const {
         if (lead) {
             if (i == 0) return {0, lead, 0, 1, 0};
             --i;
         }
-        const std::int64_t n = tiles - (lead > 0), from = split ? (i ? vectors - 1 : 0) : tile_begin(vectors, n, i);
-        const std::int64_t to = split ? (i ? vectors : vectors - 1) : tile_begin(vectors, n, i + 1);
+        const std::int64_t from = i * least + (i < longer ? i : longer), to = from + least + (i < longer);
         const std::int64_t begin = lead + from * lanes, end = lead + to * lanes < pixels ? lead + to * lanes : pixels;
         const std::int64_t back = slack ? 0 : lead + to * lanes - end;
         return {begin, end - begin, back, int(to - from), x_tile ? i * x_tile : begin - back};
@@ -345,14 +367,21 @@ struct RowTiles {
 
 template <class T> NPCONV_INLINE RowTiles row_tiles(const DenseSweep<T>& a) {
     constexpr int L = lanes<T>;
-    RowTiles r = {a.row_pixels, 0, 0, tiles_of(a.row_pixels, L), a.x_tile, L, a.slack, false};
+    RowTiles r = {a.row_pixels, 0, 0, tiles_of(a.row_pixels, L), 0, 0, a.x_tile, L, a.slack};
     if (r.vectors >= long_run && rows_align(a.store) && !a.x_tile) {
         r.lead = unaligned(a.store.dst + a.pixel);
         r.vectors = tiles_of(a.row_pixels - r.lead, L);
     }
     r.tiles = tiles_of(r.vectors, most_vectors);
-    r.split = !a.slack && r.tiles == 1 && r.vectors > 1 && r.vectors * L > a.row_pixels;
-    r.tiles += r.split || r.lead > 0;
+    r.least = r.vectors / r.tiles;
+    r.longer = r.vectors % r.tiles;
+    // The only tile of a row, shorter than its vectors, that must not be read to their end: all vectors but the last are one of their own.
+    if (!a.slack && r.tiles == 1 && r.vectors > 1 && r.vectors * L > a.row_pixels) {
+        r.tiles = 2;
+        r.least = 1;
+        r.longer = r.vectors - 2;
+    }
+    r.tiles += r.lead > 0;
     return r;
 }
 
@@ -372,31 +401,29 @@ struct Chunk {
     Tile tile[most_chunk];
     int tiles;
     std::int64_t row;
-};
 
-// Whether weight block j meets pixels of the image and copies them, or finds the copies.
-enum class Staging { none, copies, finds };
-template <class T> NPCONV_INLINE Staging staging_of(const DenseSweep<T>& a, std::int64_t j) {
-    return !a.stage ? Staging::none : j == a.block_begin ? Staging::copies : Staging::finds;
-}
+    NPCONV_INLINE std::int64_t pixels() const { return tile[tiles - 1].begin + tile[tiles - 1].pixels - tile[0].begin; }
+};
 
 // Terms [from, to) of a list, behind `before` others, for the tiles of a chunk.
 template <class T> struct Pixels {
     Staging staging;
     std::ptrdiff_t first, step;   // of X, from a tile's pixel to those of the first term; from term to term
-    std::int64_t before, fetched; // terms in front of these; what the first term is of those whose lines are fetched, -1: none
-    std::int64_t line;
+    std::int64_t before, fetched; // terms in front of these; what the first term is of those that are fetched, -1: none
+    std::int64_t line, chunk;     // what is fetched of them; pixels of a chunk
     T* stage;
 
-    // While the first blocks of channels find copies they fetch the next tile's lines, of a quarter of the terms each: of 16 registers'
-    // tiles one of the two that they touch, so that eight blocks fetch all, of wide ones the line in which each vector ends.
+    // The first blocks of channels fetch pixels that are needed later, of a quarter of the terms each: with 16 registers of the next chunk
+    // or, while they find copies, one of the two lines of the next tile, so that eight blocks fetch all; of wide tiles, if they are copied,
+    // the line in which each vector ends.
     NPCONV_INLINE Pixels(const DenseSweep<T>& a, const DenseTerms& terms, std::int64_t group, std::int64_t from, std::int64_t to,
-                         std::int64_t j)
+                         std::int64_t j, std::int64_t chunk_)
         : staging(staging_of(a, j)), first(from < to ? terms.term[from].x : 0), step(terms.step), before(group + from), fetched(-1),
-          line(0), stage(a.stage) {
-        const std::int64_t found = j - a.block_begin - 1;
+          line(0), chunk(chunk_), stage(a.stage) {
+        const std::int64_t found = j - a.block_begin - (staging != Staging::none);
         constexpr std::int64_t elements = 64 / std::int64_t(sizeof(T));
-        if (staging != Staging::finds || found >= (wide ? 4 : 8)) return;
+        if (staging == Staging::copies || (staging == Staging::none && (wide || !a.far))) return;
+        if (found >= (wide || staging == Staging::none ? 4 : 8)) return;
         fetched = found % 4 * (to - from) / 4;
         line = wide ? elements - 1 : found / 4 * elements;
     }
@@ -412,6 +439,7 @@ template <class T> struct Pixels {
     NPCONV_INLINE void set(Work<T>& work, const DenseSweep<T>& a, const Tile& tile) {
         work.even = work.x + first;
         work.tile_step = a.x_tile ? a.x_tile : tile.pixels;
+        if (fetched >= 0) work.next = work.even + (staging == Staging::none ? chunk : tile.pixels) + fetched * step + line;
         if (staging == Staging::none) return;
         const std::int64_t pitch = tile.vectors * lanes<T>;
         T* const copy = stage + before * pitch;
@@ -420,7 +448,6 @@ template <class T> struct Pixels {
             work.stage = copy;
             return;
         }
-        if (fetched >= 0) work.next = work.even + tile.pixels + fetched * step + line;
         work.even = copy;
         work.step = pitch;
         work.tile_step = a.terms * pitch;
@@ -444,7 +471,7 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
     work.fetch_from = 0;
     work.w = block_weights(a, j);
     work.weight_row = a.weight_row;
-    work.ahead = a.far && !a.stage && !a.weight_row && j == a.block_begin ? chunk.tiles * most_vectors * lanes<T> : 0;
+    work.ahead = wide && a.far && !a.stage && !a.weight_row && j == a.block_begin ? chunk.tiles * most_vectors * lanes<T> : 0;
     work.set_output(a.store, oc);
     BlockCount<T> count;
     for (std::int64_t g = 0; g < sum.groups; ++g, x += sum.x_group, work.w += sum.w_group * (a.weight_row ? 1 : channels)) {
@@ -456,9 +483,9 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
             work.end = terms.term + to;
             work.in_order = terms.in_order;
             work.accumulate = count.blocks > 0;
-            Pixels<T> pixels(a, terms, g * sum.w_group, from, to, j);
+            Pixels<T> pixels(a, terms, g * sum.w_group, from, to, j, chunk.pixels());
             pixels.begin(work);
-            const TileSum<T>* const tile_sum_of = tile_sums<T>(work, channels, pixels.staging == Staging::copies);
+            const TileSum<T>* const tile_sum_of = tile_sums<T>(work, channels, pixels.staging);
             for (int i = 0; i < chunk.tiles; ++i) {
                 const Tile& tile = chunk.tile[i];
                 work.x = x + tile.x;
@@ -498,28 +525,26 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
     Work<T> work;
     work.term = terms.term;
     work.end = terms.term + terms.all;
-    work.ahead = a.far && !a.stage && !a.weight_row ? chunk.tiles * most_vectors * lanes<T> : 0;
+    work.ahead = wide && a.far && !a.stage && !a.weight_row ? chunk.tiles * most_vectors * lanes<T> : 0;
     work.in_order = terms.in_order;
     work.weight_row = a.weight_row;
     work.accumulate = false;
     work.straight = true;
     work.fetch = a.fetch_output;
-    // A tile of few terms is over before a line is there: those of the next block of channels, or of the next chunk.
-    const Tile &first = chunk.tile[0], &back = chunk.tile[chunk.tiles - 1];
-    const std::ptrdiff_t next_chunk = back.begin + back.pixels - first.begin;
     int same[most_chunk];  // tiles that are one call, by the first of them
     for (int i = 0; i < chunk.tiles; i += same[i]) same[i] = alike<T>(chunk, i);
     for (std::int64_t j = a.block_begin; j < a.block_end; ++j, work.ahead = 0) {
         const std::int64_t oc = a.oc_first + j * most_channels, left = a.oc - j * most_channels;
         const int channels = int(left < most_channels ? left : most_channels);
         T* const dst = a.store.dst + oc * a.store.channel_stride + row_pixel;
-        Pixels<T> pixels(a, terms, 0, 0, terms.all, j);
+        Pixels<T> pixels(a, terms, 0, 0, terms.all, j, chunk.pixels());
         pixels.begin(work);
-        const TileSum<T>* const tile_sum_of = tile_sums<T>(work, channels, pixels.staging == Staging::copies);
+        const TileSum<T>* const tile_sum_of = tile_sums<T>(work, channels, pixels.staging);
         work.w = block_weights(a, j);
         work.set_output(a.store, oc);
+        // A tile of few terms is over before a line is there: those of the next block of channels, or of the next chunk.
         work.fetch_from = j + 1 < a.block_end ? most_channels * a.store.channel_stride
-                                              : next_chunk + (a.block_begin - j) * most_channels * a.store.channel_stride;
+                                              : chunk.pixels() + (a.block_begin - j) * most_channels * a.store.channel_stride;
         for (int i = 0, n = 0; i < chunk.tiles; i += n) {
             const Tile& tile = chunk.tile[i];
             work.x = x + tile.x;
