@@ -31,10 +31,10 @@ def by_every_candidate(x, *arguments, threads=2, **parameters):
         yield plan
 
 
-# Pixels: less than a vector, than a tile, tiles and a rest, tiles of two sizes, more than a chunk of tiles. Terms: not staged, staged, not a
-# multiple of four, several blocks. Output channels: fewer than are staged, more than fetch, a block that isn't whole.
-PIXELS = [(1, 3), (1, 23), (5, 11), (7, 8), (25, 24)]
-TERMS = [(24, 40), (64, 9), (67, 35), (131, 35), (300, 45), (600, 29)]
+# Pixels: less than a vector, than two, than a tile, tiles and a rest, tiles of two sizes, more than a chunk of tiles. Terms: one, not staged,
+# staged, not a multiple of four, several blocks. Output channels: fewer than are staged, more than fetch, a block that isn't whole.
+PIXELS = [(1, 3), (1, 7), (1, 13), (1, 23), (1, 29), (5, 11), (7, 8), (25, 24)]
+TERMS = [(1, 9), (24, 40), (64, 9), (67, 35), (131, 35), (300, 45), (600, 29)]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -152,3 +152,48 @@ def test_epilogue_of_copied_pixels():
         out = r.copy()
         plan(x, residual=out, out=out)
         np.testing.assert_array_equal(out, want, err_msg=plan.parameters)
+
+
+# Tiles that follow one another in one call: more than were one chunk of those whose sums wait (12 terms), all with one list, staged.
+@pytest.mark.parametrize("channels, outputs", [(12, 40), (24, 9), (64, 40)])
+@pytest.mark.parametrize("activation", [None, "relu", ("clip", -20, 30), ("leaky_relu", 0.5)])
+def test_epilogue_of_several_tiles(channels, outputs, activation):
+    rng = np.random.default_rng(channels)
+    x = rng.integers(-4, 5, (1, channels, 25, 24)).astype("float32")
+    x.reshape(channels, -1)[0, [3, 200, 555]] = np.nan
+    w = rng.integers(-3, 4, (outputs, channels, 1, 1)).astype("float32")
+    bias, scale = (rng.integers(1, 4, outputs).astype("float32") for _ in range(2))
+    residual = rng.integers(-9, 9, (1, outputs, 25, 24)).astype("float32")
+    for kinds in ({}, {"scale": scale}, {"residual": residual}):
+        want = oracle.conv(x, w, bias, activation=activation, **kinds)
+        planned = {**kinds, "residual": "residual" in kinds}
+        call = {"residual": residual} if "residual" in kinds else {}
+        for plan in by_every_candidate(x, w, bias, activation=activation, **planned):
+            np.testing.assert_array_equal(plan(x, **call), want, err_msg=f"{list(kinds)} {plan.parameters}")
+
+
+# Rows so long that the first vector is a short one, where that aligns all others.
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_results_that_begin_within_a_vector(dtype):
+    rng = np.random.default_rng(7)
+    x = rng.integers(-4, 5, (1, 24, 24, 50)).astype(dtype)
+    w = rng.integers(-3, 4, (37, 24, 1, 1)).astype(dtype)
+    want = oracle.conv(x, w)
+    memory = np.full(want.size + 64, np.nan, dtype)
+    begin = -memory.ctypes.data % 64 // memory.itemsize + 16 // memory.itemsize
+    out = memory[begin : begin + want.size].reshape(want.shape)
+    for plan in by_every_candidate(x, w):
+        memory[:] = np.nan
+        plan(x, out=out)
+        np.testing.assert_array_equal(out, want, err_msg=plan.parameters)
+        assert np.isnan(memory[:begin]).all() and np.isnan(memory[begin + want.size :]).all()
+
+
+# A result that is fetched for writing: of more than 64 terms, larger than L2 by far (up to 512 KB of it; elsewhere the same without).
+def test_large_result():
+    rng = np.random.default_rng(8)
+    x = rng.integers(-4, 5, (1, 66, 128, 128)).astype("float32")
+    w = rng.integers(-3, 4, (37, 66, 1, 1)).astype("float32")
+    want = oracle.conv(x, w, activation="relu")
+    for plan in by_every_candidate(x, w, activation="relu"):
+        np.testing.assert_array_equal(plan(x), want, err_msg=plan.parameters)

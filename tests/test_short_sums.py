@@ -80,3 +80,21 @@ def test_rows_of_planes_with_terms_of_their_own(kernel, groups):
             plan = nc.plan_conv2d(x.shape, w, num_threads=1, **arguments)
             assert plan.parameters == candidate
             np.testing.assert_array_equal(plan(x), want, err_msg=f"{width} {stride} {padding} {candidate}")
+
+
+# Rows whose columns are parted into even and odd ones: less than a vector of pairs, some, with a column left over, none behind the first.
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("pad", [0, 1, 2])
+def test_every_width_with_stride_two(pad, dtype):
+    rng = np.random.default_rng(pad)
+    w = rng.integers(-3, 4, (9, 2, 3, 3))
+    for width, at_end in itertools.product(range(max(1, 3 - 2 * pad), 42), (False, True)):
+        x = rng.integers(-4, 5, (1, 2, 5, width))
+        image, weights = fenced(x, "nchw", dtype, at_end=at_end), w.astype(dtype)
+        arguments = {"stride": 2, "padding": ((1, 1), (pad, pad))}
+        want = oracle.conv(x, w, stride=(2, 2), padding=((1, 1), (pad, pad)))
+        descriptor = nc.plan_conv2d(image.shape, weights, **arguments).descriptor
+        for candidate in [c[1] for c in _npconv.candidates(descriptor, 1, "measure") if c[0] == "direct"]:
+            force(descriptor, 1, "direct", candidate)
+            plan = nc.plan_conv2d(image.shape, weights, num_threads=1, **arguments)
+            np.testing.assert_array_equal(plan(image), want, err_msg=f"{width} {candidate}")

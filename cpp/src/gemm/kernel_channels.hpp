@@ -100,7 +100,7 @@ NPCONV_INLINE void add_term(Vec<T> (&acc)[PX][KV], const T* p, std::ptrdiff_t x_
     }
 }
 
-template <class T, int PX, int KV> NPCONV_INLINE void store_straight(const Block<T>& b, T* dst, Vec<T> (&acc)[PX][KV]) {
+template <class T, int PX, int KV> NPCONV_INLINE void store_whole(const Block<T>& b, T* dst, Vec<T> (&acc)[PX][KV]) {
     NPCONV_UNROLL for (int i = 0; i < PX; ++i, dst += b.pixel_stride)
         NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(dst + v * lanes<T>, acc[i][v]);
 }
@@ -113,14 +113,14 @@ template <class T, int PX, int KV, bool Straight> NPCONV_INLINE void put_sums(co
     }
     if (Straight && b.straight) {
         b.epilogue.finish_channels(acc);
-        return store_straight<T, PX, KV>(b, dst, acc);
+        return store_whole<T, PX, KV>(b, dst, acc);
     }
     NPCONV_UNROLL for (int i = 0; i < PX; ++i)
         NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(sums + (i * KV + v) * L, acc[i][v]);
 }
 
-// Tiles that follow one another, if they go straight: where they begin and where their sums go. Whole tiles of sums that are one block
-// leave with a minimum of instructions: what lies between the products of two tiles keeps those of the second out of the queues.
+// Tiles that follow one another (more than one only if they go straight): where they begin and where their sums go. Whole tiles of sums
+// that are one block leave with a minimum of instructions: what lies between the products of two tiles keeps those of the second out of the queues.
 template <class T, int PX, int KV, bool Straight> struct Tiles {
     static constexpr bool whole = Straight && PX >= most_pixels;
     Block<T>& b;
@@ -148,7 +148,7 @@ template <class T, int PX, int KV, bool Straight> struct Tiles {
         if (plain) {
             if (bias) add_channels<T>(acc, bias);
             b.epilogue.clamp(acc);
-            store_straight<T, PX, KV>(b, dst, acc);
+            store_whole<T, PX, KV>(b, dst, acc);
         } else {
             put_sums<T, PX, KV, Straight>(b, dst, acc);
         }

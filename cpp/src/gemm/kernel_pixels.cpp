@@ -29,7 +29,7 @@ namespace {
 constexpr bool wide = registers == 32;
 constexpr int most_channels = wide ? 8 : 4;
 constexpr int most_vectors = 3;
-constexpr int most_chunk = 16;         // tiles
+constexpr int most_chunk = 16, most_waiting = 8;  // tiles; of those whose sums wait in L1
 constexpr int ahead_bytes = 1024;      // of weights
 constexpr bool fetch_weights = wide;  // a term of 12 products has no room for it: AVX2 gains 2 to 6 % without
 // Terms at a time: 23 instructions each, not 26, for 12 products; 20 where terms lie evenly apart and need no list.
@@ -54,7 +54,7 @@ template <class T> struct Work {
     const DenseTerm *term, *end;
     const T* x;
     std::ptrdiff_t step;   // from term to term, if they lie evenly apart; else 0
-    std::ptrdiff_t ahead;  // from these pixels to some that are needed later; 0: all are near
+    std::ptrdiff_t ahead;  // with 32 registers, of lists: from these pixels to some that are needed later; 0: all are near
     int tiles;             // how many follow one another, tile_step apart in X and side by side in the output
     std::ptrdiff_t tile_step;
     const T* even;         // pixels of the first term of those that lie evenly apart
@@ -82,7 +82,7 @@ template <class T> struct Work {
 // copied and weights packed: 24x56 -> 144 k1 lost a sixth without.
 template <class T> NPCONV_INLINE bool takes_evenly(const Work<T>& work) {
     if (wide && !work.weight_row && !work.staged) return false;
-    return work.step && !work.ahead && work.term < work.end;
+    return work.step && work.term < work.end;
 }
 
 template <class T> NPCONV_INLINE bool goes_straight(const DenseSweep<T>& a) {
@@ -93,7 +93,7 @@ template <class T, int MR, int NV> NPCONV_INLINE void store_whole(T* dst, std::i
     NPCONV_UNROLL for (int i = 0; i < MR; ++i, dst += stride)
         NPCONV_UNROLL for (int v = 0; v < NV; ++v) store(dst + v * lanes<T>, acc[i][v]);
 }
-template <class T, int MR, int NV> NPCONV_INLINE void store_straight(const Work<T>& work, Vec<T> (&acc)[MR][NV]) {
+template <class T, int MR, int NV> NPCONV_INLINE void store_straight(const Work<T>& work, T* dst, Vec<T> (&acc)[MR][NV]) {
     constexpr int L = lanes<T>;
     const T *scale = work.epilogue.scale, *bias = work.epilogue.bias;
     if (scale) {
@@ -106,7 +106,6 @@ template <class T, int MR, int NV> NPCONV_INLINE void store_straight(const Work<
         add_rows<T>(acc, bias);
     }
     work.epilogue.clamp(acc);
-    T* dst = work.dst;
     const std::int64_t stride = work.channel_stride, last = work.pixels - (NV - 1) * L;
     if (last == L) return store_whole<T>(dst, stride, acc);
     NPCONV_UNROLL for (int i = 0; i < MR; ++i, dst += stride) {
@@ -119,41 +118,41 @@ template <class T, int MR, int NV> NPCONV_INLINE void clear_sums(Vec<T> (&acc)[M
     NPCONV_UNROLL for (int i = 0; i < MR; ++i)
         NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = set1(T(0));
 }
-template <class T, int MR, int NV> NPCONV_INLINE void fetch_rows(const Work<T>& work) {
-    if (!work.fetch) return;
-    const T* dst = work.dst + work.fetch_from;
+template <class T, int MR, int NV> NPCONV_INLINE void fetch_rows(const Work<T>& work, const T* dst) {
+    dst += work.fetch_from;
     NPCONV_UNROLL for (int i = 0; i < MR; ++i, dst += work.channel_stride)
         NPCONV_UNROLL for (int b = 0; b < NV * lanes<T> * int(sizeof(T)); b += 64) prefetch_write(reinterpret_cast<const char*>(dst) + b);
 }
-template <class T, int MR, int NV> NPCONV_INLINE void put_sums(const Work<T>& work, Vec<T> (&acc)[MR][NV]) {
+
+template <class T, int MR, int NV> NPCONV_INLINE void put_sums(const Work<T>& work, T* dst, Vec<T> (&acc)[MR][NV]) {
     constexpr int L = lanes<T>;
     T* const sums = work.sums;
     if (work.accumulate) {
         NPCONV_UNROLL for (int i = 0; i < MR; ++i)
             NPCONV_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = add(load(sums + (i * NV + v) * L), acc[i][v]);
     }
-    if (work.straight) return store_straight<T, MR, NV>(work, acc);
+    if (work.straight) return store_straight<T, MR, NV>(work, dst, acc);
     NPCONV_UNROLL for (int i = 0; i < MR; ++i)
         NPCONV_UNROLL for (int v = 0; v < NV; ++v) store(sums + (i * NV + v) * L, acc[i][v]);
 }
 // Where the sums of tiles that follow one another go. Whole tiles of finished sums leave with a minimum of instructions: what lies
 // between the products of two tiles keeps those of the second out of the queues.
 template <class T, int MR, int NV> struct Output {
-    Work<T>& work;
+    const Work<T>& work;
     T* dst;
     const std::int64_t stride;
     const T* const bias;
     const bool plain;
     int tiles;
 
-    NPCONV_INLINE explicit Output(Work<T>& w)
-        : work(w), dst(w.dst), stride(w.channel_stride), bias(w.epilogue.bias),
-          plain(MR == most_channels && w.straight && w.pixels == NV * lanes<T> && !w.accumulate && !w.fetch && !w.epilogue.scale), tiles(w.tiles) {}
+    NPCONV_INLINE explicit Output(const Work<T>& w)
+        : work(w), dst(w.dst), stride(w.channel_stride), bias(w.epilogue.bias), plain(is_plain(w)), tiles(w.tiles) {}
+    static NPCONV_INLINE bool is_plain(const Work<T>& w) {
+        if (MR < most_channels || w.pixels != NV * lanes<T>) return false;
+        return w.straight && !w.accumulate && !w.fetch && !w.epilogue.scale;
+    }
     NPCONV_INLINE void begin(Vec<T> (&acc)[MR][NV]) {
-        if (!plain) {
-            work.dst = dst;
-            fetch_rows<T, MR, NV>(work);
-        }
+        if (!plain && work.fetch) fetch_rows<T, MR, NV>(work, dst);
         clear_sums<T>(acc);
     }
     // Returns whether another tile follows.
@@ -163,7 +162,7 @@ template <class T, int MR, int NV> struct Output {
             work.epilogue.clamp(acc);
             store_whole<T>(dst, stride, acc);
         } else {
-            put_sums<T>(work, acc);
+            put_sums<T>(work, dst, acc);
         }
         dst += NV * lanes<T>;
         return --tiles > 0;
@@ -233,15 +232,16 @@ NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, con
     }
 }
 
-// Pixels that are needed later: to L2 if they will be copied, else to L1, where a tile of three vectors lies in two lines. (Where copies
-// take most of L1, 256x56 -> 64 k1 loses 3 % with pixels fetched to L1; where there are none 32x112 -> 16 gains 4 %, 96x56 -> 24 4 %.)
+// Pixels that are needed later: to L2 where blocks of channels find copies, which fill L1 (with pixels fetched to L1 256x56 -> 64 k1 loses
+// 3 %), else to L1, the two lines in which a tile of three vectors lies (32x112 -> 16 and 96x56 -> 24 gain 4 %).
 template <Staging S, int NV, class T> NPCONV_INLINE void fetch_pixels(const T* next) {
     constexpr int bytes = NV * lanes<T> * int(sizeof(T));
+    if constexpr (S == Staging::copies) return;
     if constexpr (wide) {
         NPCONV_UNROLL for (int b = 0; b < bytes; b += 64) prefetch_l2(reinterpret_cast<const char*>(next) + b);
     } else if constexpr (S == Staging::finds) {
         prefetch_l2(next);
-    } else if constexpr (S == Staging::none) {
+    } else {
         prefetch(next);
         prefetch(reinterpret_cast<const char*>(next) + bytes / 2);
     }
@@ -289,7 +289,7 @@ template <class T, int MR, int NV> NPCONV_NOINLINE void list_sums(Work<T>& work)
     const std::ptrdiff_t ahead = work.ahead;
     const T *const w = work.w, *x = work.x;
     const Packed packed(0, 0, MR);
-    const bool by_rows = unroll > 1 && work.in_order && !ahead && begin < end;
+    const bool by_rows = unroll > 1 && work.in_order && begin < end;
     Output<T, MR, NV> output(work);
     Vec<T> acc[MR][NV];
     do {
@@ -302,7 +302,7 @@ template <class T, int MR, int NV> NPCONV_NOINLINE void list_sums(Work<T>& work)
         }
         NPCONV_NO_UNROLL for (; t < end; ++t) {
             const T* p = x + t->x;
-            if (ahead) {
+            if (wide && ahead) {
                 NPCONV_UNROLL for (int b = 0; b < NV * L * int(sizeof(T)); b += 64)
                     prefetch(reinterpret_cast<const char*>(p + ahead) + b);
             }
@@ -413,9 +413,9 @@ template <class T> struct Pixels {
     std::int64_t line, chunk;     // what is fetched of them; pixels of a chunk
     T* stage;
 
-    // The first blocks of channels fetch pixels that are needed later, of a quarter of the terms each: with 16 registers of the next chunk
-    // or, while they find copies, one of the two lines of the next tile, so that eight blocks fetch all; of wide tiles, if they are copied,
-    // the line in which each vector ends.
+    // The first blocks of channels fetch pixels that are needed later, of a quarter of the terms each. With 16 registers four blocks fetch
+    // the next chunk's; those that find copies, one of the next tile's two lines, so that eight fetch all. With 32 those that find copies
+    // fetch the line in which each vector ends, and lists have `ahead`.
     NPCONV_INLINE Pixels(const DenseSweep<T>& a, const DenseTerms& terms, std::int64_t group, std::int64_t from, std::int64_t to,
                          std::int64_t j, std::int64_t chunk_)
         : staging(staging_of(a, j)), first(from < to ? terms.term[from].x : 0), step(terms.step), before(group + from), fetched(-1),
@@ -517,7 +517,7 @@ template <class T> NPCONV_INLINE int alike(const Chunk& chunk, int i) {
 }
 
 // A chunk against all weights where one block of terms is the whole sum and goes straight to memory: little more than a
-// call between the tiles of shallow layers, which are over in a few hundred cycles.
+// call between the tiles of shallow layers, which are over in a few hundred cycles, and nothing between those that are alike.
 template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, const Chunk& chunk) {
     const std::int64_t row_pixel = a.pixel + chunk.row * a.pixel_row;
     const T* x = a.x + chunk.row * a.x_row_stride;
@@ -550,7 +550,7 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
             work.x = x + tile.x;
             pixels.set(work, a, tile);
             n = same[i];
-            pixels.stage += (n - 1) * a.terms * tile.vectors * lanes<T>;
+            if (pixels.staging != Staging::none) pixels.stage += (n - 1) * a.terms * tile.vectors * lanes<T>;
             work.tiles = n;
             work.dst = dst + tile.begin;
             work.pixels = tile.pixels;
@@ -572,14 +572,16 @@ template <class T> void sweep(const DenseSweep<T>& sweep) {
     const std::int64_t terms = a.terms < dense_block ? a.terms : dense_block;
     const std::int64_t tile_bytes = terms * most_vectors * lanes<T> * std::int64_t(sizeof(T));
     std::int64_t fit = near_bytes / (tile_bytes ? tile_bytes : 1);
-    fit = fit < 1 ? 1 : fit > most_chunk ? most_chunk : fit;
+    const bool one_block = straight && a.terms <= dense_block;
+    const std::int64_t most = one_block ? most_chunk : most_waiting;
+    fit = fit < 1 ? 1 : fit > most ? most : fit;
     const std::int64_t end = a.tile_end < t.tiles ? a.tile_end : t.tiles;
     Chunk chunk;
     for (chunk.row = 0; chunk.row < a.rows; ++chunk.row)
         for (std::int64_t i = a.tile_begin; i < end; i += chunk.tiles) {
             chunk.tiles = int(end - i < fit ? end - i : fit);
             for (int k = 0; k < chunk.tiles; ++k) chunk.tile[k] = t.tile(i + k);
-            if (straight && a.terms <= dense_block && chunk.tile[chunk.tiles - 1].back == 0)
+            if (one_block && chunk.tile[chunk.tiles - 1].back == 0)
                 chunk_straight(a, chunk);
             else
                 for (std::int64_t j = a.block_begin; j < a.block_end; ++j) chunk_sums(a, chunk, j, straight);

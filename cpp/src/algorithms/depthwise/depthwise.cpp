@@ -386,6 +386,6 @@ constexpr const char* param_names[] = {"path", "rows", nullptr};
 
 }  // namespace
 
-const Algorithm depthwise_algorithm = {"depthwise", 5, param_names, refuse, estimate, candidates, make_plan};
+const Algorithm depthwise_algorithm = {"depthwise", 6, param_names, refuse, estimate, candidates, make_plan};
 
 }  // namespace npconv
