@@ -17,8 +17,10 @@
 // instructions instead of 82 (AVX2), three of which reload a distance from the stack, and no pass over the weights, which takes 5 % where
 // pixels are few (14x14, 7x7; pairs in bench/RESULTS.md).
 //
-// bench/RESULTS.md has what layers reach. What shallow ones lack is their stores (a sum of 16 terms is 16 x 24 FMAs for 24
-// vectors stored). Zen 3, AVX2, undisturbed: 89 % of the FMA peak where all is near (64x24 -> 64 k1), 84 for 64x56 -> 256.
+// bench/RESULTS.md has what layers reach. What shallow ones lack: on Zen 3 a vector stored takes the place of a product (192 products and
+// 112 loads, all in L1, take 99 cycles for 96, with 12 stores 106 to 111), the loop 6.5 cycles a term for 6, and the rest of a tile, whose
+// instructions a busy hyperthread makes dear, 10 to 20. Sums of 16 terms in L1 reach 79 % of the FMA peak so, of 32 terms 86, of 64 terms 89
+// (64x24 -> 64 k1); 84 for 64x56 -> 256.
 #include "gemm/kernel.hpp"
 #include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"
