@@ -28,7 +28,7 @@ constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.
 // image itself, every other pixel of a line, and of every other line, channels that share the sets of L1, part of each line, channels
 // of few lines; with lanes = pixels arrays that don't begin with a line, deep sums, vectors across two lines, both. Zen 3, AVX2.
 constexpr double deep_copies = 1.05, deep_wide_strips = 1.15, deep_strips = 1.08, strided_image = 1.08, strided_points = 1.4, same_sets = 1.6;
-constexpr double far_lines = 1.05, whole_lines = 1.03, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
+constexpr double far_lines = 1.12, whole_lines = 1.03, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
 // With 32 registers. How long a term of a tile of channels waits for pixels of planes, which lie on a line, or a page, of their own, or in
 // a panel: a term of Zen 4, 8 ns, hides that, one of Sapphire Rapids, 5 ns, doesn't. Fits to its 1x1 layers.
 constexpr double wide_near_seconds = 5.8e-9, wide_line_seconds = 6.2e-9, wide_page_seconds = 7.2e-9;
