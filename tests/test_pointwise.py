@@ -55,9 +55,9 @@ def test_every_candidate(channels, outputs, dtype):
 
 
 # Pixels: less than a tile, one, two and three whole ones, tiles of two sizes, several runs. Output channels: one vector, two and one,
-# none whole.
+# none whole. Terms: one block, half a block and some, a block and some.
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("channels", [1, 5, 80])
+@pytest.mark.parametrize("channels", [1, 5, 80, 131, 300])
 def test_every_candidate_channels_last(channels, dtype):
     rng = np.random.default_rng(channels)
     arguments = {"data_format": "NHWC", "weight_format": "OIHW", "activation": "relu"}
@@ -154,22 +154,28 @@ def test_epilogue_of_copied_pixels():
         np.testing.assert_array_equal(out, want, err_msg=plan.parameters)
 
 
-# Tiles that follow one another in one call: more than were one chunk of those whose sums wait (12 terms), all with one list, staged.
+# Tiles that follow one another in one call: more than one chunk has of those whose sums wait (12 terms), all with one list, staged.
+@pytest.mark.parametrize("order", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("channels, outputs", [(12, 40), (24, 9), (64, 40)])
 @pytest.mark.parametrize("activation", [None, "relu", ("clip", -20, 30), ("leaky_relu", 0.5)])
-def test_epilogue_of_several_tiles(channels, outputs, activation):
+def test_epilogue_of_several_tiles(channels, outputs, activation, order):
     rng = np.random.default_rng(channels)
     x = rng.integers(-4, 5, (1, channels, 25, 24)).astype("float32")
     x.reshape(channels, -1)[0, [3, 200, 555]] = np.nan
     w = rng.integers(-3, 4, (outputs, channels, 1, 1)).astype("float32")
     bias, scale = (rng.integers(1, 4, outputs).astype("float32") for _ in range(2))
     residual = rng.integers(-9, 9, (1, outputs, 25, 24)).astype("float32")
+    arguments = {"activation": activation, "data_format": order, "weight_format": "OIHW"}
+
+    def in_order(a):
+        return np.ascontiguousarray(np.moveaxis(a, 1, -1)) if order == "NHWC" else a
+
     for kinds in ({}, {"scale": scale}, {"residual": residual}):
-        want = oracle.conv(x, w, bias, activation=activation, **kinds)
+        want = in_order(oracle.conv(x, w, bias, activation=activation, **kinds))
         planned = {**kinds, "residual": "residual" in kinds}
-        call = {"residual": residual} if "residual" in kinds else {}
-        for plan in by_every_candidate(x, w, bias, activation=activation, **planned):
-            np.testing.assert_array_equal(plan(x, **call), want, err_msg=f"{list(kinds)} {plan.parameters}")
+        call = {"residual": in_order(residual)} if "residual" in kinds else {}
+        for plan in by_every_candidate(in_order(x), w, bias, **arguments, **planned):
+            np.testing.assert_array_equal(plan(in_order(x), **call), want, err_msg=f"{list(kinds)} {plan.parameters}")
 
 
 # Rows so long that the first vector is a short one, where that aligns all others.

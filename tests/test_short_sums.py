@@ -20,8 +20,9 @@ def no_wisdom_left():
     _npconv.wisdom_clear()
 
 
-# Terms of one row and one channel are neighbours: all, those of the first output row only, or of none.
-@pytest.mark.parametrize("channels, kernel", [(1, (1, 3)), (1, (2, 3)), (1, (3, 3)), (3, (3, 3)), (4, (1, 3)), (12, (3, 3))])
+# Terms of one row and one channel are neighbours: all, those of the first output row only, or of none. Beside the short ones a sum whose
+# last half block of terms goes on where the first half stopped (252 and 153 terms).
+@pytest.mark.parametrize("channels, kernel", [(1, (1, 3)), (1, (2, 3)), (1, (3, 3)), (3, (3, 3)), (4, (1, 3)), (12, (3, 3)), (45, (3, 3))])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_candidate(channels, kernel, dtype):
     rng = np.random.default_rng(channels)

@@ -8,9 +8,9 @@
 //
 // Pixels of dense channels (nhwc) are read in place, each a stream, and finished sums go from the registers to pixels of the
 // output (`straight`); where they are one block of terms, runs are outside and weights inside, and tiles of a run that follow one
-// another and have the same terms are one call (3x224 -> 32 k3 stride 2, 27 terms: 1.2 times as fast as before that). A tile takes
-// 14 to 24 cycles beside its products (Zen 3, all in L1, undisturbed; 36 to 54 with a call for each, 85 to 140 when each set up
-// what a whole run shares).
+// another and have the same terms are one call (3x224 -> 32 k3 stride 2, 27 terms: 1.2 times as fast as before that). A tile took
+// 14 to 24 cycles beside its products then (Zen 3, all in L1, undisturbed; 36 to 54 with a call for each, 85 to 140 when each set up
+// what a whole run shares); `Tiles` has cut that since.
 //
 // Included by one kernel file per element type: together they would be an object of half a megabyte.
 //
@@ -78,6 +78,7 @@ template <class T, int PX> NPCONV_INLINE void fetch_straight(Block<T>& b) {
     if (b.fetch_left <= 0 && b.fetch_left > -PX) line += b.fetch_jump;
     b.fetch = line;
 }
+
 // What KV weights add to PX pixels of one row, or to PX / 2 pixels of each of two rows, without the pixels that a row leaves
 // out at its beginning and at its end. Pixels that aren't neighbours are reached three at a time: 0, 1 and 2 distances from
 // an address are all within one instruction.
@@ -100,10 +101,6 @@ NPCONV_INLINE void add_term(Vec<T> (&acc)[PX][KV], const T* p, std::ptrdiff_t x_
     }
 }
 
-template <class T, int PX, int KV> NPCONV_INLINE void store_whole(const Block<T>& b, T* dst, Vec<T> (&acc)[PX][KV]) {
-    NPCONV_UNROLL for (int i = 0; i < PX; ++i, dst += b.pixel_stride)
-        NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(dst + v * lanes<T>, acc[i][v]);
-}
 template <class T, int PX, int KV, bool Straight> NPCONV_INLINE void put_sums(const Block<T>& b, T* dst, Vec<T> (&acc)[PX][KV]) {
     constexpr int L = lanes<T>;
     T* const sums = near_terms == dense_block || b.complete ? b.sums : b.part;
@@ -113,7 +110,7 @@ template <class T, int PX, int KV, bool Straight> NPCONV_INLINE void put_sums(co
     }
     if (Straight && b.straight) {
         b.epilogue.finish_channels(acc);
-        return store_whole<T, PX, KV>(b, dst, acc);
+        return store_whole<T>(dst, b.pixel_stride, acc);
     }
     NPCONV_UNROLL for (int i = 0; i < PX; ++i)
         NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(sums + (i * KV + v) * L, acc[i][v]);
@@ -133,12 +130,12 @@ template <class T, int PX, int KV, bool Straight> struct Tiles {
 
     NPCONV_INLINE explicit Tiles(Block<T>& block)
         : b(block), x(b.x), dst(b.dst), x_tile(PX * b.x_step), dst_tile(PX * b.pixel_stride), bias(b.epilogue.bias),
-          plain(whole && b.straight && b.complete && !b.resume && !b.accumulate && !b.epilogue.scale), left(b.tiles) {}
+          plain(whole && b.straight && !b.accumulate && !b.epilogue.scale), left(b.tiles) {}
     NPCONV_INLINE void begin(Vec<T> (&acc)[PX][KV]) {
         if (Straight) fetch_straight<T, PX>(b);
         NPCONV_UNROLL for (int i = 0; i < PX; ++i)
             NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = set1(T(0));
-        if (near_terms == dense_block || plain || !b.resume) return;
+        if (near_terms == dense_block || !b.resume) return;
         const T* const part = b.part;
         NPCONV_UNROLL for (int i = 0; i < PX; ++i)
             NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = load(part + (i * KV + v) * lanes<T>);
@@ -148,7 +145,7 @@ template <class T, int PX, int KV, bool Straight> struct Tiles {
         if (plain) {
             if (bias) add_channels<T>(acc, bias);
             b.epilogue.clamp(acc);
-            store_whole<T, PX, KV>(b, dst, acc);
+            store_whole<T>(dst, b.pixel_stride, acc);
         } else {
             put_sums<T, PX, KV, Straight>(b, dst, acc);
         }

@@ -10,7 +10,7 @@
 // side by side (`stage`), all others find one stream near them, and meanwhile the next tile's lines are fetched: no pass
 // over the image of its own, which took AVX2 11 to 20 % of a layer (256x56 -> 64 79 -> 86 % of the FMA peak, 512x28 -> 128 79 -> 85, pairs
 // in bench/RESULTS.md; on Sapphire Rapids instead of reading in place, 256x56 -> 128 60 -> 79, 512x28 -> 128 64 -> 82). With 16 registers the loop over
-// terms has no vector on the stack, the one that copies one for each term; with 32 both (180 and 193 instructions for 96 products)
+// terms has no vector on the stack, the one that copies one for each term; with 32 both (180 and 187 instructions for 96 products)
 // keep two pixel vectors of every fourth term there, which a loop of two terms at a time might not.
 //
 // The weights of a single call can be read where the caller holds them (`InRows`, `Either`), each channel a stream: in four terms 85
@@ -91,10 +91,6 @@ template <class T> NPCONV_INLINE bool goes_straight(const DenseSweep<T>& a) {
     return is_simple(a.store.epilogue) && a.store.pixel_stride == 1 && a.terms < std::int64_t(dense_block) * dense_level2 / 2;
 }
 
-template <class T, int MR, int NV> NPCONV_INLINE void store_whole(T* dst, std::int64_t stride, Vec<T> (&acc)[MR][NV]) {
-    NPCONV_UNROLL for (int i = 0; i < MR; ++i, dst += stride)
-        NPCONV_UNROLL for (int v = 0; v < NV; ++v) store(dst + v * lanes<T>, acc[i][v]);
-}
 template <class T, int MR, int NV> NPCONV_INLINE void store_straight(const Work<T>& work, T* dst, Vec<T> (&acc)[MR][NV]) {
     constexpr int L = lanes<T>;
     const T *scale = work.epilogue.scale, *bias = work.epilogue.bias;

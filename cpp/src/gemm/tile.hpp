@@ -196,6 +196,12 @@ NPCONV_NOINLINE void store_run(const DenseStore<T>& s, const T* sums, std::int64
     }
 }
 
+// A tile's sums as they are in registers: rows of whole vectors, `stride` apart.
+template <class T, int M, int N> NPCONV_INLINE void store_whole(T* dst, std::int64_t stride, Vec<T> (&acc)[M][N]) {
+    NPCONV_UNROLL for (int i = 0; i < M; ++i, dst += stride)
+        NPCONV_UNROLL for (int v = 0; v < N; ++v) store(dst + v * lanes<T>, acc[i][v]);
+}
+
 // How many tiles of at most `most` a run of n is cut into, and where tile i of `tiles` begins: the last are one shorter.
 NPCONV_INLINE std::int64_t tiles_of(std::int64_t n, std::int64_t most) { return (n + most - 1) / most; }
 NPCONV_INLINE std::int64_t tile_begin(std::int64_t n, std::int64_t tiles, std::int64_t i) {
