@@ -135,3 +135,18 @@ def test_constants_until_the_machine_is_measured():
     assert found["l2_bandwidth"] >= found["l3_bandwidth"] >= found["dram_bandwidth"]
     assert found["dram_total"] >= found["dram_bandwidth"]
     assert found["fma_f32"] == 2 * found["fma_f64"]
+
+
+def test_copies_faster_than_any_stream_beside_arithmetic_do_not_count():
+    code = """
+from npconv import _npconv as n
+n.set_machine_constants(dict(n.machine_constants(), l2_bandwidth=256e9, l3_bandwidth=127e9, dram_bandwidth=44e9, dram_total=5e10))
+print(*n.machine_constants().items(), sep='\\n')
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "NPCONV_WISDOM": "0"}
+    )
+    found = dict(ast.literal_eval(line) for line in done.stdout.splitlines())
+    assert found["l2_bandwidth"] == 90e9
+    assert found["l3_bandwidth"] == found["dram_bandwidth"] == 40e9
+    assert found["dram_total"] == 5e10

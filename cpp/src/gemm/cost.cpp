@@ -29,10 +29,11 @@ constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.
 // of few lines; with lanes = pixels arrays that don't begin with a line, deep sums, vectors across two lines, both. Zen 3, AVX2.
 constexpr double deep_copies = 1.05, deep_wide_strips = 1.15, deep_strips = 1.08, strided_image = 1.08, strided_points = 1.4, same_sets = 1.6;
 constexpr double far_lines = 1.12, whole_lines = 1.03, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
-// With 32 registers. How long a term of a tile of channels waits for pixels of planes, which lie on a line, or a page, of their own, or in
-// a panel: a term of Zen 4, 8 ns, hides that, one of Sapphire Rapids, 5 ns, doesn't. Fits to its 1x1 layers.
-constexpr double wide_near_seconds = 5.8e-9, wide_line_seconds = 6.2e-9, wide_page_seconds = 7.2e-9;
+// With 32 registers: channels of planes whose pages the first level of address translation holds; every other pixel of an image.
 constexpr double wide_pages = 96, wide_strided_image = 1.15;
+// Where two products of 512 bits take a cycle: every other pixel and line of planes, an image in place half as large as L2, strips with
+// lanes = channels (Zen 5).
+constexpr double quick_fma = 130e9, quick_strided_points = 1.08, quick_far_image = 1.2, quick_strips = 1.1;
 constexpr double late_rate = 24e9, narrow_late_rate = 16e9;                // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
 // Weights read where they are, as four or eight streams; eight where tiles have two vectors of pixels at most.
@@ -66,6 +67,7 @@ struct Shape {
     bool strip, straight;
     bool straight_channels;  // sums of one block leave the registers for pixels of dense channels, many tiles in a call
     bool narrow;  // 16 registers: a term's products in a tile are over before what comes from beyond L1 and its page table can hide
+    bool quick;   // 32 registers and two FMA units
     double copies;  // 1, or what part of the weights meet pixels of the image itself, the others copies of them
 
     Shape(const ConvDesc& desc, const Isa& isa, const DenseConfig& c, const Machine& m)
@@ -74,7 +76,7 @@ struct Shape {
           kept(c.source == DenseSource::image ? inside(d.d()) * inside(d.h()) * inside(d.w()) : 1),
           strip(c.source != DenseSource::panel && !g.flat),
           straight(c.lanes_are_pixels && desc.dst_order == Order::nchw && desc.epilogue.residual == Residual::none),
-          narrow(isa.registers <= 16), copies(1) {
+          narrow(isa.registers <= 16), quick(!narrow && m.fma_f32 > quick_fma), copies(1) {
         straight_channels = narrow && !c.lanes_are_pixels && desc.dst_order == Order::nhwc && desc.epilogue.residual == Residual::none &&
                             !curved() && g.terms <= dense_block;
         const std::int64_t blocks = g.blocks / std::max<std::int64_t>(g.split, 1);
@@ -91,6 +93,7 @@ struct Shape {
     // One band of that many output rows and columns against all channels of a group.
     double sums(double rows, double columns) const;
     double narrowness() const;
+    double farness(double rows, double columns) const;
     double wideness() const;
     double unpacking() const {
         const std::int64_t vectors = (g.oh * g.ow + g.lanes - 1) / g.lanes, most = k.pixels / g.lanes, tiles = (vectors + most - 1) / most;
@@ -101,7 +104,7 @@ struct Shape {
     double loading(double rows, double columns) const;
     // With lanes = pixels: what a part of the channels takes to bring the band's pixels near.
     double approach(double rows, double columns) const {
-        return config.lanes_are_pixels && (narrow || copies < 1) ? terms * rows * columns * item / machine.l2_bandwidth : 0;
+        return config.lanes_are_pixels ? terms * rows * columns * item / machine.l2_bandwidth : 0;
     }
 };
 
@@ -139,9 +142,11 @@ double Shape::narrowness() const {
 
 // And wide ones, to an image in place: fourteen pixels whose lines share a set exceed it, too.
 double Shape::wideness() const {
+    if (config.source == DenseSource::strip && quick && !config.lanes_are_pixels) return quick_strips;
     if (config.source != DenseSource::image || g.flat || config.lanes_are_pixels) return 1;
     if (d.src_order == Order::nhwc) return d.taps() == 1 ? 1 + 0.1 * (same_set_pixels() - 1) : same_set_pixels();
-    return d.taps() > 1 && d.w().stride > 1 ? wide_strided_image : 1;
+    if (d.w().stride == 1) return 1;
+    return d.taps() > 1 ? wide_strided_image : quick ? quick_strided_points : 1;
 }
 
 double Shape::sums(double rows, double columns) const {
@@ -182,7 +187,7 @@ double Shape::sums(double rows, double columns) const {
     if (!narrow && !config.lanes_are_pixels && d.src_order == Order::nchw) {
         const double channels = static_cast<double>(d.icg()), term = full_slots * 2 * lanes / machine.fma(d.src);
         const double pages = channels * std::min(1.0, static_cast<double>(d.in_pixels()) * item / 4096);
-        const double arrives = config.source == DenseSource::panel ? wide_near_seconds : pages > wide_pages ? wide_page_seconds : wide_line_seconds;
+        const double arrives = config.source == DenseSource::panel ? machine.near_seconds : pages > wide_pages ? machine.page_seconds : machine.line_seconds;
         seconds += all * (config.source == DenseSource::panel ? terms : channels) * std::max(0.0, arrives - term);
     }
     seconds += stores(runs, tiles, tile, outputs);
@@ -193,14 +198,23 @@ double Shape::sums(double rows, double columns) const {
                                                           : machine.dram_bandwidth;
     const double stream = weights / rate;
     seconds = std::max(seconds, stream) + hidden * std::min(seconds, stream);
-    // X beyond L2 is read from farther away for every block of weights, except by wide tiles of flat rows, which meet all in turn.
-    const double x = config.source == DenseSource::strip ? rows / static_cast<double>(g.band_rows) * static_cast<double>(d.icg() * g.channel_stride)
-                     : g.flat || config.source == DenseSource::panel
-                         ? terms * rows * columns
-                         : static_cast<double>(d.icg() * d.w().in * std::min(d.h().stride, d.h().kernel)) * rows;
-    if (config.lanes_are_pixels && !strip && (narrow || copies < 1)) return (x * item > machine.l2_bytes ? 1.06 : 1.02) * seconds;
+    return seconds * farness(rows, columns);
+}
+
+// X beyond L2 is read from farther away for every block of weights, except by wide tiles of flat rows, which meet all in turn.
+double Shape::farness(double rows, double columns) const {
+    const bool image = config.source == DenseSource::image;
+    const double strip_bytes = rows / static_cast<double>(g.band_rows) * static_cast<double>(d.icg() * g.channel_stride) * item;
+    // Rows that a kernel skips share lines with the others where they are short.
+    const bool skips_lines = d.w().in * static_cast<std::int64_t>(item_size(d.src)) >= 128;
+    const std::int64_t read_rows = skips_lines ? std::min(d.h().stride, d.h().kernel) : d.h().stride;
+    const double image_bytes = static_cast<double>(d.icg() * d.w().in * read_rows) * rows * item;
+    const double all = g.flat || config.source == DenseSource::panel ? terms * rows * columns * item : image ? image_bytes : strip_bytes;
+    if (config.lanes_are_pixels && !strip && (narrow || copies < 1)) return all > machine.l2_bytes ? 1.06 : 1.02;
     const double near = narrow && strip && g.column_bands > 1 ? 0.2 : 0.5;  // 1-D strips of 90 KB beat those of 260 by a fifth
-    return x * item > near * machine.l2_bytes ? (config.lanes_are_pixels ? 1.15 : 1.05) * seconds : seconds;
+    if (all <= near * machine.l2_bytes) return 1;
+    if (quick && image && !g.flat) return quick_far_image;
+    return config.lanes_are_pixels ? 1.15 : 1.05;
 }
 
 double Shape::loading(double rows, double columns) const {

@@ -1,6 +1,7 @@
 // Constants of the machine that estimates are made of: measured by the tuner, built in until then.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <string>
 
@@ -22,8 +23,12 @@ struct Machine {
     double dram_total = 36e9;       // bytes/s of all cores together
     double parallel_overhead = 3e-6;  // seconds to start and join a parallel region
     double call_overhead = 5e-7;
+    // With 32 registers: how long a term of a tile waits for its pixels, which lie in a panel, on lines or on pages of their own.
+    double near_seconds = 0, line_seconds = 0, page_seconds = 0;
 
     double fma(DType t) const { return t == DType::f32 ? fma_f32 : fma_f64; }
+    // The same for work that is mostly loads, stores and shuffles: a second FMA of 512 bits a cycle does little for it (Zen 5).
+    double moves(DType t) const { return std::min(fma(t), t == DType::f32 ? 150e9 : 75e9); }
     // Bandwidth at which `bytes` touched repeatedly by `threads` cores flow, by the cache level they fit in.
     double bandwidth(double bytes, int threads) const;
 };

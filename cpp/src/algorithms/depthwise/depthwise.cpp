@@ -284,16 +284,17 @@ std::string refuse(const ConvDesc& d, const Isa&) {
 
 // Seconds of one thread's arithmetic and of moving elements between layouts. The figures are fits to measurements of
 // Zen 4, most of them in units of one multiplication, so that they scale with the vector length and the clock.
-double lanes_seconds(const ConvDesc& d, double L, double in, double out, double fma) {
+double lanes_seconds(const ConvDesc& d, double L, double in, double out, double fma, double move) {
     const double ic = static_cast<double>(d.ic), idle = std::ceil(ic / L) * L / ic;
-    double each = static_cast<double>(d.taps()) / (lanes_unrolled(d) ? 0.92 : 0.55) + 6;
+    double each = 6;
     if (d.out_pixels() < 100) each += 4;  // entering and leaving a plane
     if (d.dst_order == Order::nchw) each += 5;
     else if (d.ocg() > 1) each += 12;
     double copy = 0;
     if (!lanes_direct(d)) copy = d.src_order == Order::nhwc ? 3 : lanes_flat(d) ? 5 : 9;
     if (d.src_order == Order::any) copy = 40;
-    return (out * each + in * copy) * idle * fma;
+    const double sums = static_cast<double>(d.taps()) / (lanes_unrolled(d) ? 0.92 : 0.55);
+    return (out * (sums * fma + each * move) + in * copy * move) * idle;
 }
 
 // Of the two orders in which nhwc images can be read: 16 registers on Zen 3, 32 on Sapphire Rapids.
@@ -336,8 +337,9 @@ double estimate(const ConvDesc& desc, const Isa& isa, const Params& p, int threa
     double in = static_cast<double>(d.mb * d.ic);
     for (const Axis& a : d.axis) in *= static_cast<double>(std::min(a.in, reach(a, a.out)));
     const double out = static_cast<double>(d.mb * d.oc * d.out_pixels());
-    const double fma = 2 / m.fma(d.src) * (isa.registers >= 32 ? 1 : 1.3), at_once = static_cast<double>(p.v[1]);
-    double seconds = p.v[0] == lanes || p.v[0] == nhwc ? lanes_seconds(d, L, in, out, fma) * order_factor(d, isa, p.v[0])
+    const double slower = isa.registers >= 32 ? 1 : 1.3, fma = 2 / m.fma(d.src) * slower, move = 2 / m.moves(d.src) * slower;
+    const double at_once = static_cast<double>(p.v[1]);
+    double seconds = p.v[0] == lanes || p.v[0] == nhwc ? lanes_seconds(d, L, in, out, fma, move) * order_factor(d, isa, p.v[0])
                      : p.v[0] == rows ? rows_seconds(d, isa.registers < 32 && at_once >= 7, L, out, fma, at_once)
                      : p.v[0] == planar ? planar_seconds(d, L, in, out, fma, at_once)
                                         : interleaved_seconds(d, L, in, out, fma, at_once);

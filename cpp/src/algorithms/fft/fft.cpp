@@ -100,7 +100,7 @@ double column_cost(int height, const Isa& isa) { return height > 1 ? transform_c
 
 double estimate(const ConvDesc& d, const Isa& isa, const Params& p, int threads, const Machine& m) {
     const Work w(d, isa, p, row_cost(p.v[tile_w], isa), column_cost(p.v[tile_h], isa));
-    const double cycle = 2 * vector_lanes(d, isa) / m.fma(d.src);
+    const double cycle = 2 * vector_lanes(d, isa) / m.moves(d.src);
     const auto rounds = [&](std::int64_t n) { return static_cast<double>((n + threads - 1) / threads); };
     double cycles = rounds(w.tasks) * w.task;
     if (d.weights == Weights::fresh) cycles += rounds(w.packs) * w.pack;
