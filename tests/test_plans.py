@@ -253,3 +253,54 @@ def test_workspace_is_bounded():
         np.testing.assert_array_equal(got, oracle.conv(x, w, padding=1))
     finally:
         nc.set_workspace_limit(limit)
+
+
+def test_arguments_of_a_call_by_position_and_by_name():
+    x, w = np.ones((1, 2, 5, 5), np.float32), np.ones((3, 2, 3, 3), np.float32)
+    planned = nc.plan_conv2d(x.shape, w, residual=True)
+    r, out = np.full(planned.output_shape, 2, np.float32), np.empty(planned.output_shape, np.float32)
+    expected = planned(x, residual=r)
+    name = "".join(["o", "ut"])  # not the interned string
+    for y in (planned(x, out, r), planned(x=x, out=out, residual=r), planned(x, **{name: out}, residual=r, num_threads=1), planned(x, out, r, 2)):
+        assert y is out
+        np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(planned(x, None, r, None), expected)
+    np.testing.assert_array_equal(planned.__call__(x, residual=r), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "message"),
+    [
+        ((), {}, "argument x is missing"),
+        ((), {"out": None}, "argument x is missing"),
+        ((1, None, None, None, None), {}, "at most 4 arguments, got 5"),
+        ((1,), {"x": 1}, "'x' is given twice"),
+        ((1, None), {"out": None}, "'out' is given twice"),
+        ((1,), {"output": None}, "unexpected argument 'output', expected x, out, residual or num_threads"),
+        ((1,), {"\ud800": None}, "unexpected argument"),
+    ],
+)
+def test_wrong_arguments_of_a_call(arguments, named, message):
+    planned = nc.plan_conv2d((1, 2, 5, 5), np.ones((3, 2, 3, 3), np.float32))
+    with pytest.raises(TypeError, match=message):
+        planned(*arguments, **named)
+
+
+def test_errors_within_a_call_keep_their_types():
+    planned = nc.plan_conv2d((1, 2, 5, 5), np.ones((3, 2, 3, 3), np.float32))
+    x = np.ones((1, 2, 5, 5), np.float32)
+    with pytest.raises(ValueError, match="out has shape"):
+        planned(x, out=np.empty((1, 3, 9, 9), np.float32))
+    with pytest.raises(ValueError, match="num_threads must be between"):
+        planned(x, num_threads=-1)
+    with pytest.raises(TypeError, match="out must be a NumPy array"):
+        planned(x, out=[1])
+    with pytest.raises(ValueError, match="the plan was made for x of shape"):
+        planned(x[0])
+
+    class Odd:
+        def __array__(self, *_, **__):
+            raise KeyError("from the argument")
+
+    with pytest.raises(KeyError, match="from the argument"):
+        planned(Odd())

@@ -33,6 +33,10 @@ Shape shape_of(const py::array& a) {
     return s;
 }
 
+bool has_shape(const py::array& a, const Shape& shape) {
+    return static_cast<std::size_t>(a.ndim()) == shape.size() && std::equal(shape.begin(), shape.end(), a.shape());
+}
+
 py::tuple shape_tuple(const Shape& shape) {
     py::tuple t(shape.size());
     for (std::size_t i = 0; i < shape.size(); ++i) t[i] = shape[i];
@@ -40,7 +44,7 @@ py::tuple shape_tuple(const Shape& shape) {
 }
 
 py::array as_array(py::handle object, const std::string& function, const char* argument) {
-    py::array a;
+    py::array a = no_array();
     if (py::isinstance<py::array>(object)) {
         // Only subclasses can be masked.
         if (!py::type::of(object).is(numpy_array_type())) {
@@ -62,6 +66,8 @@ py::handle numpy_array_type() {
 }
 
 py::dtype numpy_dtype(DType t) { return t == DType::f32 ? py::dtype::of<float>() : py::dtype::of<double>(); }
+
+bool is_native(const py::dtype& type, DType t) { return supported(type) == t && native(type); }
 
 DType result_dtype(const std::vector<py::dtype>& types, py::handle wanted, const std::string& function) {
     if (wanted.is_none()) {
@@ -90,7 +96,7 @@ py::array usable(const py::array& a, DType t, const std::string& function, const
     bool whole = true;
     for (py::ssize_t i = 0; i < a.ndim(); ++i) whole = whole && (a.shape(i) <= 1 || a.strides(i) % item == 0);
     const bool aligned = (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
-    if (supported(type) == t && native(type) && aligned && whole) return a;
+    if (is_native(type, t) && aligned && whole) return a;
     if (!py::cast<bool>(numpy("can_cast")(type, numpy_dtype(t), "same_kind")))
         throw py::type_error(function + ": " + argument + " of dtype " + text(type) + " can't be cast to " + text(numpy_dtype(t)) +
                              " by 'same_kind'");
@@ -200,6 +206,7 @@ bool same_memory(const py::array& a, const py::array& b) {
 // Axes sorted by stride must each step over all that the smaller ones cover. Exotic interleaved arrays that fail this
 // without overlapping are refused too.
 bool overlaps_itself(const py::array& a) {
+    if (a.flags() & py::array::c_style) return false;
     std::vector<std::pair<std::int64_t, std::int64_t>> axes;
     for (py::ssize_t i = 0; i < a.ndim(); ++i) {
         if (a.shape(i) == 0) return false;

@@ -18,7 +18,11 @@ namespace py = pybind11;
 
 using Shape = std::vector<std::int64_t>;
 Shape shape_of(const py::array&);
+bool has_shape(const py::array&, const Shape&);
 py::tuple shape_tuple(const Shape&);
+
+// A null handle. pybind11's own default is a new array of no elements, and costs as much as one.
+inline py::array no_array() { return py::reinterpret_steal<py::array>(py::handle()); }
 
 // np.asarray; TypeError for masked arrays, whose mask would be ignored, and for booleans.
 py::array as_array(py::handle object, const std::string& function, const char* argument);
@@ -27,6 +31,7 @@ py::array as_array(py::handle object, const std::string& function, const char* a
 // TypeError unless the result is float32 or float64.
 DType result_dtype(const std::vector<py::dtype>& types, py::handle wanted, const std::string& function);
 py::dtype numpy_dtype(DType);
+bool is_native(const py::dtype&, DType);  // this type, in native byte order
 py::handle numpy_array_type();  // numpy.ndarray
 
 // The array itself if it has this type in native byte order, aligned, with strides in whole elements; else a copy.

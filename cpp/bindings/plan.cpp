@@ -3,6 +3,55 @@
 #include "plan_object.hpp"
 
 namespace npconv::bindings {
+namespace {
+
+// Where a call's arguments are, by position or by name; null where there is none. Parameters as in register_plan().
+struct CallArguments {
+    enum { count = 4 };
+    PyObject* given[count] = {};
+
+    CallArguments(PyObject* args, PyObject* named) {
+        static PyObject* const names[count] = {PyUnicode_InternFromString("x"), PyUnicode_InternFromString("out"),
+                                               PyUnicode_InternFromString("residual"), PyUnicode_InternFromString("num_threads")};
+        const Py_ssize_t n = PyTuple_GET_SIZE(args);
+        if (n > count) throw py::type_error("Plan: expected at most 4 arguments, got " + std::to_string(n));
+        for (Py_ssize_t i = 0; i < n; ++i) given[i] = PyTuple_GET_ITEM(args, i);
+        Py_ssize_t at = 0;
+        for (PyObject *name, *value; named && PyDict_Next(named, &at, &name, &value);) {
+            int i = 0;
+            while (i < count && name != names[i]) ++i;
+            if (i == count)  // names are interned, nearly always
+                for (i = 0; i < count && PyUnicode_Compare(name, names[i]) != 0;) ++i;
+            if (i == count) throw py::type_error("Plan: unexpected argument " + text(name) + ", expected x, out, residual or num_threads");
+            if (given[i]) throw py::type_error("Plan: argument " + text(name) + " is given twice");
+            given[i] = value;
+        }
+        if (!given[0]) throw py::type_error("Plan: the argument x is missing");
+    }
+    static std::string text(PyObject* name) { return py::repr(name); }
+    py::handle operator[](int i) const { return given[i] ? given[i] : Py_None; }
+};
+
+// plan(x, out=y) without pybind11's dispatcher, which takes as long as all the rest of a small layer's call.
+PyObject* call_plan(PyObject* self, PyObject* args, PyObject* named) {
+    try {
+        const CallArguments a(args, named);
+        return py::handle(self).cast<const PyPlan&>().call(a[0], a[1], a[2], a[3]).release().ptr();
+    } catch (py::error_already_set& error) {
+        error.restore();
+    } catch (const py::builtin_exception& error) {
+        error.set_error();
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+    } catch (const std::invalid_argument& error) {
+        PyErr_SetString(PyExc_ValueError, error.what());
+    } catch (const std::exception& error) {
+        PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
+    return nullptr;
+}
+
+}  // namespace
 
 void register_plan(py::module_& m) {
     py::class_<PyPlan> plan(m, "Plan", py::is_final(),
@@ -13,6 +62,7 @@ void register_plan(py::module_& m) {
              py::arg("num_threads") = py::none());
     for (const auto& [name, get] : PyPlan::methods) plan.def(name, get);
     for (const auto& [name, get] : PyPlan::properties) plan.def_property_readonly(name, get);
+    reinterpret_cast<PyTypeObject*>(plan.ptr())->tp_call = call_plan;
 }
 
 }  // namespace npconv::bindings

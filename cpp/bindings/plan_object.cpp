@@ -1,5 +1,7 @@
 #include "plan_object.hpp"
 
+#include <algorithm>
+
 #include "core/check.hpp"
 #include "threading/cpu_count.hpp"
 
@@ -94,11 +96,11 @@ void PyPlan::choose_and_pack() {
 }
 
 void PyPlan::check_shape(const py::array& x) const {
-    Shape expected = problem_.x_shape, got = shape_of(x);
-    if (problem_.batched && got.size() == expected.size()) expected[0] = got[0];
-    if (got != expected)
-        fail(problem_.function, "the plan was made for x of shape ", shape_text(problem_.x_shape), problem_.batched ? " (any batch size)" : "",
-             ", got ", shape_text(got));
+    const Shape& expected = problem_.x_shape;
+    const std::size_t any = problem_.batched ? 1 : 0;  // the first axis
+    if (static_cast<std::size_t>(x.ndim()) != expected.size() || !std::equal(expected.begin() + any, expected.end(), x.shape() + any))
+        fail(problem_.function, "the plan was made for x of shape ", shape_text(expected), problem_.batched ? " (any batch size)" : "",
+             ", got ", shape_text(shape_of(x)));
 }
 
 // A plan is made for one memory order of x and out; arrays in another one go through a copy.

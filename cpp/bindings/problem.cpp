@@ -22,13 +22,13 @@ py::array channel_vector(py::handle h, const char* argument, const Problem& p) {
 
 void check_rank(const Problem& p, const Shape& x, const Shape& w) {
     const std::size_t spatial = static_cast<std::size_t>(p.nd);
-    const std::string shapes = " (x " + shape_text(x) + ", weight " + shape_text(w) + ")";
+    const auto shapes = [&] { return " (x " + shape_text(x) + ", weight " + shape_text(w) + ")"; };
     if (x.size() == 2 && w.size() == 2)
         fail(p.function, "x and weight have 2 dimensions, expected ", spatial + 1, " (unbatched) or ", spatial + 2, " and ", spatial + 2,
-             shapes, "; to correlate two plain 2-D arrays use nc.correlate");
+             shapes(), "; to correlate two plain 2-D arrays use nc.correlate");
     if (x.size() != spatial + 2 && x.size() != spatial + 1)
-        fail(p.function, "x must have ", spatial + 1, " (unbatched) or ", spatial + 2, " dimensions, got ", x.size(), shapes);
-    if (w.size() != spatial + 2) fail(p.function, "weight must have ", spatial + 2, " dimensions, got ", w.size(), shapes);
+        fail(p.function, "x must have ", spatial + 1, " (unbatched) or ", spatial + 2, " dimensions, got ", x.size(), shapes());
+    if (w.size() != spatial + 2) fail(p.function, "weight must have ", spatial + 2, " dimensions, got ", w.size(), shapes());
 }
 
 ConvRequest make_request(const Problem& p, const Shape& x, const Shape& w, const AxisOrder& weight_order, const Arguments& a) {
@@ -87,7 +87,6 @@ Problem make_problem(int nd, const Shape& x_shape, std::optional<py::dtype> x_ty
     std::vector<py::dtype> types;
     if (x_type) types.push_back(*x_type);
     types.push_back(weight.dtype());
-    py::array bias, scale;
     if (!a.bias.is_none()) types.push_back(as_array(a.bias, f, "bias").dtype());
     if (!a.scale.is_none()) types.push_back(as_array(a.scale, f, "scale").dtype());
     p.dtype = result_dtype(types, a.dtype, f);
@@ -150,19 +149,19 @@ CallArrays prepare_call(const Problem& p, py::handle x, py::handle residual, py:
     } else {
         if (!py::isinstance<py::array>(out)) throw py::type_error(f + ": out must be a NumPy array, got " + text(py::type::of(out)));
         c.out = py::reinterpret_borrow<py::array>(out);
-        if (c.out.dtype().num() != numpy_dtype(p.dtype).num() || c.out.dtype().byteorder() != '=')
+        if (!is_native(c.out.dtype(), p.dtype))
             throw py::type_error(f + ": out has dtype " + text(c.out.dtype()) + ", expected native " + text(numpy_dtype(p.dtype)));
-        if (shape_of(c.out) != expected)
+        if (!has_shape(c.out, expected))
             fail(f, "out has shape ", shape_text(shape_of(c.out)), ", expected ", shape_text(expected));
         if (!c.out.writeable()) fail(f, "out is read-only, expected a writable array");
         if (overlaps_itself(c.out)) fail(f, "out has elements that share memory, expected each to have its own");
         direct = usable(c.out, p.dtype, f, "out").is(c.out);
         for (const py::array* a : std::initializer_list<const py::array*>{&c.x, &p.weight, &p.bias, &p.scale})
-            if (a->size() > 0 && overlap(c.out, *a)) direct = false;
+            if (*a && a->size() > 0 && overlap(c.out, *a)) direct = false;
     }
     if (!residual.is_none()) {
         c.residual = usable(as_array(residual, f, "residual"), p.dtype, f, "residual");
-        if (shape_of(c.residual) != expected)
+        if (!has_shape(c.residual, expected))
             fail(f, "residual has shape ", shape_text(shape_of(c.residual)), ", expected that of the output ", shape_text(expected));
         if (overlap(c.out, c.residual) && !same_memory(c.out, c.residual)) direct = false;
         c.args.residual = view(c.residual, p.dtype, p.order());

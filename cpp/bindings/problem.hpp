@@ -26,7 +26,7 @@ struct Problem {
     bool explicit_threads = false;
 
     Shape x_shape, output_shape;
-    py::array weight, bias, scale;  // of `dtype`, native; empty handles where unused
+    py::array weight = no_array(), bias = no_array(), scale = no_array();  // of `dtype`, native; null where unused
     Tensor weight_view;             // O, I, D, H, W; flipped if asked for
 
     AxisOrder order() const { return activation_order(nd, batched, channels_last); }
@@ -38,8 +38,8 @@ Problem make_problem(int nd, const Shape& x_shape, std::optional<py::dtype> x_ty
 
 // The arrays of one call, checked. `args` points into them, so they must outlive the execution.
 struct CallArrays {
-    py::array x, residual, out;
-    py::array computed;  // `out` itself, or a temporary to be copied to it
+    py::array x = no_array(), residual = no_array(), out = no_array();
+    py::array computed = no_array();  // `out` itself, or a temporary to be copied to it
     ConvArgs args;       // src, dst, residual, values; not packed, threads, workspace
     Order src_order = Order::nchw, dst_order = Order::nchw;
 };

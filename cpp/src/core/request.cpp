@@ -39,15 +39,16 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 }
 
 ConvDesc make_desc(const ConvRequest& r) {
-    const std::string shapes =
-        " (x " + shape_text(r.x_shape) + ", weight " + shape_text(r.w_shape) + ", groups " + std::to_string(r.groups) + ")";
+    const auto shapes = [&] {
+        return " (x " + shape_text(r.x_shape) + ", weight " + shape_text(r.w_shape) + ", groups " + std::to_string(r.groups) + ")";
+    };
     if (r.groups < 1) fail(r.function, "groups must be positive, got ", r.groups);
     if (r.ic % r.groups != 0)
-        fail(r.function, "the ", r.ic, " channels of x are not divisible by groups ", r.groups, shapes);
+        fail(r.function, "the ", r.ic, " channels of x are not divisible by groups ", r.groups, shapes());
     if (r.oc % r.groups != 0)
-        fail(r.function, "the ", r.oc, " output channels of weight are not divisible by groups ", r.groups, shapes);
+        fail(r.function, "the ", r.oc, " output channels of weight are not divisible by groups ", r.groups, shapes());
     if (r.icg != r.ic / r.groups)
-        fail(r.function, "weight expects ", r.icg, " input channels per group, x provides ", r.ic / r.groups, shapes);
+        fail(r.function, "weight expects ", r.icg, " input channels per group, x provides ", r.ic / r.groups, shapes());
     ConvDesc d;
     d.mb = r.mb;
     d.g = r.groups;
@@ -59,7 +60,7 @@ ConvDesc make_desc(const ConvRequest& r) {
         if (from.stride <= 0) fail(r.function, "stride must be positive, got ", from.stride);
         if (from.dilation <= 0) fail(r.function, "dilation must be positive, got ", from.dilation);
         if (from.kernel <= 0)
-            fail(r.function, "weight has a kernel of size ", from.kernel, ", expected at least 1", shapes);
+            fail(r.function, "weight has a kernel of size ", from.kernel, ", expected at least 1", shapes());
         a.in = from.in;
         a.kernel = from.kernel;
         a.stride = from.stride;
