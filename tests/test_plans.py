@@ -286,6 +286,11 @@ def test_wrong_arguments_of_a_call(arguments, named, message):
         planned(*arguments, **named)
 
 
+def test_plan_that_was_not_initialised():
+    with pytest.raises(TypeError, match="__init__"):
+        _npconv.Plan.__new__(_npconv.Plan)(np.ones((1, 2, 5, 5), np.float32))
+
+
 def test_errors_within_a_call_keep_their_types():
     planned = nc.plan_conv2d((1, 2, 5, 5), np.ones((3, 2, 3, 3), np.float32))
     x = np.ones((1, 2, 5, 5), np.float32)

@@ -35,6 +35,9 @@ struct CallArguments {
 // plan(x, out=y) without pybind11's dispatcher, which takes as long as all the rest of a small layer's call.
 PyObject* call_plan(PyObject* self, PyObject* args, PyObject* named) {
     try {
+        // Plan.__new__ alone leaves an object without a plan, for which a cast would allocate one of random bytes.
+        if (!reinterpret_cast<py::detail::instance*>(self)->get_value_and_holder().holder_constructed())
+            throw py::type_error("Plan: __init__ was not called");
         const CallArguments a(args, named);
         return py::handle(self).cast<const PyPlan&>().call(a[0], a[1], a[2], a[3]).release().ptr();
     } catch (py::error_already_set& error) {
