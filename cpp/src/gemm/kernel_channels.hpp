@@ -47,7 +47,9 @@ constexpr int fetch_distance = 3 * most_pixels;
 constexpr std::int64_t near_weights = 128 * 1024;  // that L2 keeps beside all else: they need not be fetched ahead
 // The pixels of the next tile, where a term has room for that: in planes each channel is a line of its own, which no CPU foresees
 // (Zen 5: 256x130 -> 64 k1 1.7, 1024x65 -> 256 1.15 times as fast; strided pixels lose 4 %).
-template <bool Near> constexpr bool fetches_pixels = Near && registers == 32;
+template <int PX, class T> NPCONV_INLINE void fetch_next_tile(const T* pixels) {
+    if constexpr (registers == 32) prefetch_l2(pixels + 2 * PX - 1);
+}
 template <class T> constexpr int panel_slots = (most_pixels + lanes<T> - 1) / lanes<T> * lanes<T>;
 
 // One tile's share of one block of terms.
@@ -207,7 +209,7 @@ template <class T, int PX, int KV, bool Near, int Step> NPCONV_NOINLINE void eve
 
 // The sums of a tile over any block of terms.
 template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void tile_sum(Block<T>& b) {
-    if constexpr (unroll > 1 && !TwoRows)
+    if constexpr (!TwoRows)
         if ((Near ? b.panel : b.dense) && b.term < b.end) return even_sum<T, PX, KV, Near, Near ? panel_slots<T> : 1>(b);
     if (unroll > 1 && b.in_order && b.term < b.end) return ordered_sum<T, PX, KV, Near, TwoRows>(b);
     const T* const w = b.w;
@@ -224,7 +226,7 @@ template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void
         prefetch_l2(ahead);                                                                                                     \
         prefetch_l2(ahead + 64);                                                                                                \
         ahead += ahead_step;                                                                                                    \
-        if constexpr (fetches_pixels<Near>) prefetch_l2(x + t->x + 2 * PX - 1);                                                 \
+        if constexpr (Near) fetch_next_tile<PX>(x + t->x);                                                                      \
         add_term<T, PX, KV, Near, TwoRows, FIRST, LAST>(acc, x + t->x, x_step, x_row, w + std::int64_t(t->w) * (KV * lanes<T>)); \
     }
         NPCONV_NO_UNROLL while (t < b.end) {
@@ -392,8 +394,9 @@ template <class T> NPCONV_INLINE void set_fetch(Block<T>& b, const DenseSweep<T>
 }
 
 // A run whose sums are one block each and go straight to memory: little more than a call between the tiles of shallow layers,
-// which are over in a few hundred cycles. With 16 registers two tiles at a time meet a single vector of channels: six sums are too
-// few to hide how long a product takes (127 instructions for 48 products, none on the stack).
+// which are over in a few hundred cycles. Two tiles at a time meet a single vector of channels: six sums are too few to hide how long
+// a product takes (AVX2: 127 instructions for 48 products, none on the stack), and fourteen lose a third between the tiles (32x112 -> 16
+// k1 61 % of the FMA peak, 28 sums 77; Zen 5).
 template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const DenseSweep<T>& a, const Run<T>& run, const T* w, std::int64_t oc) {
     Block<T> block;
     block.w = w;
@@ -421,7 +424,7 @@ template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const De
             advance = ahead.fetches(block) * ahead.step;
         }
         block.x = tile.x;
-        if constexpr (KV == 1 && !Near && unroll > 1)
+        if constexpr (KV == 1 && !Near)
             if (block.dense && n > 1 && pixels == most_pixels && block.term < block.end) {
                 n -= n % 2;
                 block.tiles = n / 2;
