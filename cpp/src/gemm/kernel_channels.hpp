@@ -70,6 +70,7 @@ template <class T> struct Block {
     int tiles;
     T* dst;
     std::int64_t pixel_stride;
+    std::int64_t last;  // channels of the last vector
     Straight<T> epilogue;
     const T* fetch;  // last elements of the pixels whose lines are fetched next for writing, or null
     std::int64_t fetch_left, fetch_jump;  // pixels up to the end of the run; from there to the next block of channels
@@ -106,6 +107,16 @@ NPCONV_INLINE void add_term(Vec<T> (&acc)[PX][KV], const T* p, std::ptrdiff_t x_
     }
 }
 
+// Finished sums to pixels of dense channels.
+template <class T, int PX, int KV> NPCONV_INLINE void store_pixels(const Block<T>& b, T* dst, Vec<T> (&acc)[PX][KV]) {
+    if (registers == 16 || b.last == lanes<T>) return store_whole<T>(dst, b.pixel_stride, acc);
+    const std::int64_t stride = b.pixel_stride, last = b.last;
+    NPCONV_UNROLL for (int i = 0; i < PX; ++i, dst += stride) {
+        NPCONV_UNROLL for (int v = 0; v < KV - 1; ++v) store(dst + v * lanes<T>, acc[i][v]);
+        store_partial(dst + (KV - 1) * lanes<T>, acc[i][KV - 1], last);
+    }
+}
+
 template <class T, int PX, int KV, bool Straight> NPCONV_INLINE void put_sums(const Block<T>& b, T* dst, Vec<T> (&acc)[PX][KV]) {
     constexpr int L = lanes<T>;
     T* const sums = near_terms == dense_block || b.complete ? b.sums : b.part;
@@ -115,7 +126,7 @@ template <class T, int PX, int KV, bool Straight> NPCONV_INLINE void put_sums(co
     }
     if (Straight && b.straight) {
         b.epilogue.finish_channels(acc);
-        return store_whole<T>(dst, b.pixel_stride, acc);
+        return store_pixels<T>(b, dst, acc);
     }
     NPCONV_UNROLL for (int i = 0; i < PX; ++i)
         NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(sums + (i * KV + v) * L, acc[i][v]);
@@ -150,7 +161,7 @@ template <class T, int PX, int KV, bool Straight> struct Tiles {
         if (plain) {
             if (bias) add_channels<T>(acc, bias);
             b.epilogue.clamp(acc);
-            store_whole<T>(dst, b.pixel_stride, acc);
+            store_pixels<T>(b, dst, acc);
         } else {
             put_sums<T, PX, KV, Straight>(b, dst, acc);
         }
@@ -372,16 +383,33 @@ template <class T> struct Ahead {
     static NPCONV_INLINE std::int64_t fetches(const Block<T>& b) { return b.in_order ? (b.end - b.term) / unroll : b.end - b.term; }
 };
 
-// Whether finished sums of a block of so many channels leave the registers for pixels of dense channels.
+// Whether finished sums of a block of so many channels leave the registers for pixels of dense channels. Storing a part of a vector
+// is cheap with 32 registers only.
 template <class T> NPCONV_INLINE bool goes_straight(const DenseSweep<T>& a, std::int64_t channels) {
-    return a.store.pixel_stride != 1 && channels % lanes<T> == 0 && is_simple(a.store.epilogue) &&
+    return a.store.pixel_stride != 1 && (registers == 32 || channels % lanes<T> == 0) && is_simple(a.store.epilogue) &&
            !Runs<T>::can_pair(a) && a.terms < std::int64_t(dense_block) * dense_level2 / 2;
 }
 
-template <class T> NPCONV_INLINE void set_output(Block<T>& b, const DenseSweep<T>& a, const Run<T>& run, std::int64_t oc) {
+// Scale and bias of a block whose last vector of channels is not whole.
+template <class T, int KV> struct Padded {
+    alignas(64) T scale[KV * lanes<T>], bias[KV * lanes<T>];
+
+    static NPCONV_NOINLINE const T* copy(const T* from, std::int64_t n, T* to) {
+        if (!from) return nullptr;
+        for (int i = 0; i < KV * lanes<T>; ++i) to[i] = i < n ? from[i] : T(0);
+        return to;
+    }
+};
+
+template <int KV, class T>
+NPCONV_INLINE void set_output(Block<T>& b, const DenseSweep<T>& a, const Run<T>& run, std::int64_t oc, std::int64_t channels, Padded<T, KV>& padded) {
     b.dst = a.store.dst + oc + run.pixel * a.store.pixel_stride;
     b.pixel_stride = a.store.pixel_stride;
     b.epilogue.set(a.store.epilogue, oc);
+    b.last = channels - (KV - 1) * lanes<T>;
+    if (registers == 16 || b.last == lanes<T>) return;
+    b.epilogue.scale = Padded<T, KV>::copy(b.epilogue.scale, channels, padded.scale);
+    b.epilogue.bias = Padded<T, KV>::copy(b.epilogue.bias, channels, padded.bias);
 }
 
 template <class T> NPCONV_INLINE void set_fetch(Block<T>& b, const DenseSweep<T>& a, const Run<T>& run, int pitch) {
@@ -397,8 +425,9 @@ template <class T> NPCONV_INLINE void set_fetch(Block<T>& b, const DenseSweep<T>
 // which are over in a few hundred cycles. Two tiles at a time meet a single vector of channels: six sums are too few to hide how long
 // a product takes (AVX2: 127 instructions for 48 products, none on the stack), and fourteen lose a third between the tiles (32x112 -> 16
 // k1 61 % of the FMA peak, 28 sums 77; Zen 5).
-template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const DenseSweep<T>& a, const Run<T>& run, const T* w, std::int64_t oc) {
+template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const DenseSweep<T>& a, const Run<T>& run, const T* w, std::int64_t oc, std::int64_t channels) {
     Block<T> block;
+    Padded<T, KV> padded;
     block.w = w;
     block.x_step = a.x_step;
     block.x_row = 0;
@@ -408,7 +437,7 @@ template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const De
     Ahead<T> ahead;
     ahead.from = reinterpret_cast<const char*>(w);
     if (a.terms * a.oc * std::int64_t(sizeof(T)) > near_weights) ahead.next(run, 0, w + a.terms * (KV * lanes<T>), a.terms, KV * lanes<T>);
-    set_output(block, a, run, oc);
+    set_output<KV>(block, a, run, oc, channels, padded);
     set_fetch(block, a, run, KV * lanes<T>);
     const DenseSum* sum = nullptr;
     std::int64_t advance = 0;
@@ -446,6 +475,7 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
     alignas(64) T sums[(2 * run_pixels + lanes<T>) * pitch], part[near_terms < dense_block ? run_pixels * pitch : 1];
     BlockCount<T> count;
     Block<T> block;
+    Padded<T, KV> padded;
     block.tiles = 1;
     block.fetch = nullptr;
     Ahead<T> ahead;
@@ -468,7 +498,7 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
             block.sums = sums;
             block.part = part;
             block.straight = last && straight;
-            set_output(block, a, run, oc);
+            set_output<KV>(block, a, run, oc, channels, padded);
             std::int64_t pixel = run.pixel;
             const DenseSum* sum = nullptr;
             std::int64_t advance = 0;
@@ -505,9 +535,9 @@ template <class T> NPCONV_INLINE void block_sums(const DenseSweep<T>& a, const R
     const T* w = a.weights + b * 2 * L * a.terms;
     const std::int64_t left = a.oc - b * 2 * L, channels = left < 2 * L ? left : 2 * L, oc = a.oc_first + b * 2 * L;
     if (straight && goes_straight(a, channels) && a.x_step == 1)
-        channels > L ? run_straight<T, 2, true>(a, run, w, oc) : run_straight<T, 1, true>(a, run, w, oc);
+        channels > L ? run_straight<T, 2, true>(a, run, w, oc, channels) : run_straight<T, 1, true>(a, run, w, oc, channels);
     else if (straight && goes_straight(a, channels))
-        channels > L ? run_straight<T, 2, false>(a, run, w, oc) : run_straight<T, 1, false>(a, run, w, oc);
+        channels > L ? run_straight<T, 2, false>(a, run, w, oc, channels) : run_straight<T, 1, false>(a, run, w, oc, channels);
     else if (channels > L)
         a.x_step == 1 ? run_sums<T, 2, true>(a, run, w, oc, channels) : run_sums<T, 2, false>(a, run, w, oc, channels);
     else
