@@ -147,6 +147,6 @@ print(*n.machine_constants().items(), sep='\\n')
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "NPCONV_WISDOM": "0"}
     )
     found = dict(ast.literal_eval(line) for line in done.stdout.splitlines())
-    assert found["l2_bandwidth"] == 90e9
+    assert found["l2_bandwidth"] == 100e9
     assert found["l3_bandwidth"] == found["dram_bandwidth"] == 40e9
     assert found["dram_total"] == 5e10

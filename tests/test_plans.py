@@ -261,9 +261,16 @@ def test_arguments_of_a_call_by_position_and_by_name():
     r, out = np.full(planned.output_shape, 2, np.float32), np.empty(planned.output_shape, np.float32)
     expected = planned(x, residual=r)
     name = "".join(["o", "ut"])  # not the interned string
-    for y in (planned(x, out, r), planned(x=x, out=out, residual=r), planned(x, **{name: out}, residual=r, num_threads=1), planned(x, out, r, 2)):
-        assert y is out
-        np.testing.assert_array_equal(y, expected)
+    calls = [
+        ((x, out, r), {}),
+        ((), {"x": x, "out": out, "residual": r}),
+        ((x,), {name: out, "residual": r, "num_threads": 1}),
+        ((x, out, r, 2), {}),
+    ]
+    for arguments, named in calls:
+        out.fill(np.nan)
+        assert planned(*arguments, **named) is out
+        np.testing.assert_array_equal(out, expected)
     np.testing.assert_array_equal(planned(x, None, r, None), expected)
     np.testing.assert_array_equal(planned.__call__(x, residual=r), expected)
 
@@ -278,6 +285,7 @@ def test_arguments_of_a_call_by_position_and_by_name():
         ((1, None), {"out": None}, "'out' is given twice"),
         ((1,), {"output": None}, "unexpected argument 'output', expected x, out, residual or num_threads"),
         ((1,), {"\ud800": None}, "unexpected argument"),
+        ((1,), {1: None}, "must be strings"),
     ],
 )
 def test_wrong_arguments_of_a_call(arguments, named, message):
@@ -287,8 +295,12 @@ def test_wrong_arguments_of_a_call(arguments, named, message):
 
 
 def test_plan_that_was_not_initialised():
-    with pytest.raises(TypeError, match="__init__"):
-        _npconv.Plan.__new__(_npconv.Plan)(np.ones((1, 2, 5, 5), np.float32))
+    empty, x = _npconv.Plan.__new__(_npconv.Plan), np.ones((1, 2, 5, 5), np.float32)
+    for use in (lambda: empty(x), lambda: empty.__call__(x), lambda: repr(empty), lambda: empty.descriptor, lambda: pickle.dumps(empty)):
+        with pytest.raises(TypeError, match="__init__"):
+            use()
+    with pytest.raises(TypeError):
+        _npconv.Plan.__call__(x, x)
 
 
 def test_errors_within_a_call_keep_their_types():

@@ -54,15 +54,15 @@ def test_every_candidate(channels, outputs, dtype):
             np.testing.assert_array_equal(out, want, err_msg=f"{height}x{width} {groups} {plan.parameters}")
 
 
-# Pixels: less than a tile, one, two and three whole ones, tiles of two sizes, several runs. Output channels: one vector, two and one,
-# none whole. Terms: one block, half a block and some, a block and some.
+# Pixels: less than a tile, one, two and three whole ones, tiles of two sizes, several runs. Output channels: vectors of one, two and more
+# (of 4 to 16 channels), the last of them whole or not. Terms: one block, half a block and some, a block and some.
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("channels", [1, 5, 80, 131, 300])
 def test_every_candidate_channels_last(channels, dtype):
     rng = np.random.default_rng(channels)
     arguments = {"data_format": "NHWC", "weight_format": "OIHW", "activation": "relu"}
     sizes = [(1, 4), (1, 6), (2, 6), (3, 6), (5, 11), (25, 24)]
-    for (height, width), outputs, groups in itertools.product(sizes, (8, 20, 24, 27, 40), (1, 2)):
+    for (height, width), outputs, groups in itertools.product(sizes, (8, 16, 20, 24, 27, 40, 48), (1, 2)):
         x = rng.integers(-4, 5, (2, channels * groups, height, width))
         w = rng.integers(-3, 4, (outputs * groups, channels, 1, 1))
         bias = rng.integers(-3, 4, outputs * groups).astype(dtype)
@@ -72,6 +72,24 @@ def test_every_candidate_channels_last(channels, dtype):
             out[...] = np.nan
             plan(image, out=out)
             np.testing.assert_array_equal(out, want, err_msg=f"{height}x{width} {outputs} {groups} {plan.parameters}")
+
+
+# A call, unlike a plan, reads scale and bias where the caller holds them.
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("data_format", ["NCHW", "NHWC"])
+def test_scale_and_bias_at_the_end_of_a_page(data_format, dtype):
+    rng = np.random.default_rng(11)
+    for channels, outputs in itertools.product((5, 300), (1, 5, 9, 20, 27, 40)):
+        x = rng.integers(-4, 5, (1, channels, 5, 11))
+        w = rng.integers(-3, 4, (outputs, channels, 1, 1))
+        scale, bias = (fenced(rng.integers(-3, 4, outputs), "C", dtype, at_end=True) for _ in range(2))
+        want = oracle.conv(x, w, bias, scale=scale)
+        if data_format == "NHWC":
+            x, want = np.moveaxis(x, 1, -1), np.moveaxis(want, 1, -1)
+        for factors in ({"scale": scale}, {}):
+            y = nc.conv2d(np.ascontiguousarray(x, dtype), w.astype(dtype), bias, data_format=data_format, weight_format="OIHW", **factors)
+            if factors:
+                np.testing.assert_array_equal(y, want, err_msg=f"{channels} {outputs}")
 
 
 @pytest.mark.parametrize("gaps", ["between channels", "backwards"])

@@ -31,9 +31,9 @@ constexpr double deep_copies = 1.05, deep_wide_strips = 1.15, deep_strips = 1.08
 constexpr double far_lines = 1.12, whole_lines = 1.03, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
 // With 32 registers: channels of planes whose pages the first level of address translation holds; every other pixel of an image.
 constexpr double wide_pages = 96, wide_strided_image = 1.15;
-// Where two products of 512 bits take a cycle: every other pixel and line of planes, an image in place half as large as L2, strips with
+// Machine::quick: every other pixel and line of planes, an image in place half as large as L2, strips with
 // lanes = channels (Zen 5).
-constexpr double quick_fma = 130e9, quick_strided_points = 1.08, quick_far_image = 1.2, quick_strips = 1.1;
+constexpr double quick_strided_points = 1.08, quick_far_image = 1.2, quick_strips = 1.1;
 constexpr double late_rate = 24e9, narrow_late_rate = 16e9;                // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
 // Weights read where they are, as four or eight streams; eight where tiles have two vectors of pixels at most.
@@ -65,9 +65,9 @@ struct Shape {
     const Machine& machine;
     double item, terms, oc, kept;
     bool strip, straight;
-    bool straight_channels;  // sums of one block leave the registers for pixels of dense channels, many tiles in a call
+    bool straight_channels;  // narrow tiles: sums of one block leave the registers for pixels of dense channels, many tiles in a call
     bool narrow;  // 16 registers: a term's products in a tile are over before what comes from beyond L1 and its page table can hide
-    bool quick;   // 32 registers and two FMA units
+    bool quick;  // 32 registers and Machine::quick
     double copies;  // 1, or what part of the weights meet pixels of the image itself, the others copies of them
 
     Shape(const ConvDesc& desc, const Isa& isa, const DenseConfig& c, const Machine& m)
@@ -76,7 +76,7 @@ struct Shape {
           kept(c.source == DenseSource::image ? inside(d.d()) * inside(d.h()) * inside(d.w()) : 1),
           strip(c.source != DenseSource::panel && !g.flat),
           straight(c.lanes_are_pixels && desc.dst_order == Order::nchw && desc.epilogue.residual == Residual::none),
-          narrow(isa.registers <= 16), quick(!narrow && m.fma_f32 > quick_fma), copies(1) {
+          narrow(isa.registers <= 16), quick(!narrow && m.quick), copies(1) {
         straight_channels = narrow && !c.lanes_are_pixels && desc.dst_order == Order::nhwc && desc.epilogue.residual == Residual::none &&
                             !curved() && g.terms <= dense_block;
         const std::int64_t blocks = g.blocks / std::max<std::int64_t>(g.split, 1);
@@ -140,7 +140,7 @@ double Shape::narrowness() const {
     return channel % 64 == 0 ? (deep ? deep_rows : whole_lines) : deep ? deep_torn_lines : torn_lines;
 }
 
-// And wide ones, to an image in place: fourteen pixels whose lines share a set exceed it, too.
+// And wide ones, to strips, and to an image in place: fourteen pixels whose lines share a set exceed it, too.
 double Shape::wideness() const {
     if (config.source == DenseSource::strip && quick && !config.lanes_are_pixels) return quick_strips;
     if (config.source != DenseSource::image || g.flat || config.lanes_are_pixels) return 1;
@@ -201,7 +201,7 @@ double Shape::sums(double rows, double columns) const {
     return seconds * farness(rows, columns);
 }
 
-// X beyond L2 is read from farther away for every block of weights, except by wide tiles of flat rows, which meet all in turn.
+// X that doesn't stay in L2 beside all else is read from farther away for every block of weights, except by wide tiles of flat rows, which meet all in turn.
 double Shape::farness(double rows, double columns) const {
     const bool image = config.source == DenseSource::image;
     const double strip_bytes = rows / static_cast<double>(g.band_rows) * static_cast<double>(d.icg() * g.channel_stride) * item;

@@ -18,7 +18,8 @@
 // with stride 2 on 14x14 pixels, 18 % with stride 1 on 7x7.
 //
 // bench/RESULTS.md has what layers reach. AVX-512 on Zen 4, when the tiles at row ends still had an order of their own: 85 to
-// 95 % of the FMA peak from 200 terms on (16 loads for 28 FMAs). AVX2 on Zen 3, undisturbed: 72 to 84 % in planes
+// 95 % of the FMA peak from 200 terms on (16 loads for 28 FMAs); on Zen 5, with two FMAs a cycle, 84 to 92 in planes, of which the loop over
+// terms loses 4, transposes and fetches the rest, and 90 to 95 in pixels of dense channels. AVX2 on Zen 3, undisturbed: 72 to 84 % in planes
 // where sums are deep (8 loads for 12), 83 to 89 from panels, whose tiles are one stream each (the sweep alone 93 to 97, the rest
 // is the copy); pixels of dense channels in place 85 to 92 in large layers, 60 to 89 beside busy hyperthreads.
 #pragma once
@@ -70,7 +71,7 @@ template <class T> struct Block {
     int tiles;
     T* dst;
     std::int64_t pixel_stride;
-    std::int64_t last;  // channels of the last vector
+    std::int64_t last_channels;  // of the last vector
     Straight<T> epilogue;
     const T* fetch;  // last elements of the pixels whose lines are fetched next for writing, or null
     std::int64_t fetch_left, fetch_jump;  // pixels up to the end of the run; from there to the next block of channels
@@ -109,8 +110,8 @@ NPCONV_INLINE void add_term(Vec<T> (&acc)[PX][KV], const T* p, std::ptrdiff_t x_
 
 // Finished sums to pixels of dense channels.
 template <class T, int PX, int KV> NPCONV_INLINE void store_pixels(const Block<T>& b, T* dst, Vec<T> (&acc)[PX][KV]) {
-    if (registers == 16 || b.last == lanes<T>) return store_whole<T>(dst, b.pixel_stride, acc);
-    const std::int64_t stride = b.pixel_stride, last = b.last;
+    if (registers == 16 || b.last_channels == lanes<T>) return store_whole<T>(dst, b.pixel_stride, acc);
+    const std::int64_t stride = b.pixel_stride, last = b.last_channels;
     NPCONV_UNROLL for (int i = 0; i < PX; ++i, dst += stride) {
         NPCONV_UNROLL for (int v = 0; v < KV - 1; ++v) store(dst + v * lanes<T>, acc[i][v]);
         store_partial(dst + (KV - 1) * lanes<T>, acc[i][KV - 1], last);
@@ -328,9 +329,11 @@ template <class T> NPCONV_INLINE void fetch_pixels(const T* dst, std::int64_t pi
     for (int i = 0; i < n; ++i, dst += pixel_stride) prefetch_write(dst);
 }
 
-// The output lines of a tile are fetched for writing while its last block is summed. With 32 registers only those of large outputs:
-// others are near, and 64 fetches a tile are 1 to 5 % of its time (Zen 5: 160x7 -> 960 k1 1.05 times as fast without, 256x56 -> 64 1.02).
-constexpr bool fetches_all_output = registers == 16;
+// Whether the output lines of a tile are fetched for writing while its last block is summed. With 32 registers only those that are far,
+// or that a vector crosses: 64 fetches a tile are 1 to 5 % of its time (Zen 5: 160x7 -> 960 k1 1.05 times as fast without, 256x56 -> 64 1.02).
+template <class T> NPCONV_INLINE bool fetches_output(const DenseSweep<T>& a) {
+    return registers == 16 || a.fetch_output || (a.store.pixel_stride != 1 && crosses_lines(a.store));
+}
 template <class T>
 NPCONV_INLINE void fetch_output(const DenseStore<T>& s, std::int64_t oc, std::int64_t channels, std::int64_t pixel, int n) {
     if (s.pixel_stride != 1) {
@@ -391,7 +394,7 @@ template <class T> NPCONV_INLINE bool goes_straight(const DenseSweep<T>& a, std:
 }
 
 // Scale and bias of a block whose last vector of channels is not whole.
-template <class T, int KV> struct Padded {
+template <class T, int KV> struct WholeVectors {
     alignas(64) T scale[KV * lanes<T>], bias[KV * lanes<T>];
 
     static NPCONV_NOINLINE const T* copy(const T* from, std::int64_t n, T* to) {
@@ -402,21 +405,21 @@ template <class T, int KV> struct Padded {
 };
 
 template <int KV, class T>
-NPCONV_INLINE void set_output(Block<T>& b, const DenseSweep<T>& a, const Run<T>& run, std::int64_t oc, std::int64_t channels, Padded<T, KV>& padded) {
+NPCONV_INLINE void set_output(Block<T>& b, const DenseSweep<T>& a, const Run<T>& run, std::int64_t oc, std::int64_t channels, WholeVectors<T, KV>& whole) {
     b.dst = a.store.dst + oc + run.pixel * a.store.pixel_stride;
     b.pixel_stride = a.store.pixel_stride;
     b.epilogue.set(a.store.epilogue, oc);
-    b.last = channels - (KV - 1) * lanes<T>;
-    if (registers == 16 || b.last == lanes<T>) return;
-    b.epilogue.scale = Padded<T, KV>::copy(b.epilogue.scale, channels, padded.scale);
-    b.epilogue.bias = Padded<T, KV>::copy(b.epilogue.bias, channels, padded.bias);
+    b.last_channels = channels - (KV - 1) * lanes<T>;
+    if (registers == 16 || !b.straight || b.last_channels == lanes<T>) return;
+    b.epilogue.scale = WholeVectors<T, KV>::copy(b.epilogue.scale, channels, whole.scale);
+    b.epilogue.bias = WholeVectors<T, KV>::copy(b.epilogue.bias, channels, whole.bias);
 }
 
-template <class T> NPCONV_INLINE void set_fetch(Block<T>& b, const DenseSweep<T>& a, const Run<T>& run, int pitch) {
+template <class T> NPCONV_INLINE void set_fetch(Block<T>& b, const DenseSweep<T>& a, const Run<T>& run, std::int64_t channels, int pitch) {
     b.fetch = nullptr;
     if (!a.fetch_output && !crosses_lines(a.store)) return;
     const std::int64_t wraps = run.pixels <= fetch_distance ? run.pixels : 0;
-    b.fetch = b.dst + pitch - 1 + (wraps ? pitch : 0) + (fetch_distance - wraps) * b.pixel_stride;
+    b.fetch = b.dst + channels - 1 + (wraps ? pitch : 0) + (fetch_distance - wraps) * b.pixel_stride;
     b.fetch_left = wraps ? 0 : run.pixels - fetch_distance;
     b.fetch_jump = pitch - run.pixels * b.pixel_stride;
 }
@@ -427,7 +430,7 @@ template <class T> NPCONV_INLINE void set_fetch(Block<T>& b, const DenseSweep<T>
 // k1 61 % of the FMA peak, 28 sums 77; Zen 5).
 template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const DenseSweep<T>& a, const Run<T>& run, const T* w, std::int64_t oc, std::int64_t channels) {
     Block<T> block;
-    Padded<T, KV> padded;
+    WholeVectors<T, KV> whole;
     block.w = w;
     block.x_step = a.x_step;
     block.x_row = 0;
@@ -437,8 +440,8 @@ template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const De
     Ahead<T> ahead;
     ahead.from = reinterpret_cast<const char*>(w);
     if (a.terms * a.oc * std::int64_t(sizeof(T)) > near_weights) ahead.next(run, 0, w + a.terms * (KV * lanes<T>), a.terms, KV * lanes<T>);
-    set_output<KV>(block, a, run, oc, channels, padded);
-    set_fetch(block, a, run, KV * lanes<T>);
+    set_output<KV>(block, a, run, oc, channels, whole);
+    set_fetch(block, a, run, channels, KV * lanes<T>);
     const DenseSum* sum = nullptr;
     std::int64_t advance = 0;
     for (int i = 0, n = 0; i < run.tiles; i += n) {
@@ -475,7 +478,7 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
     alignas(64) T sums[(2 * run_pixels + lanes<T>) * pitch], part[near_terms < dense_block ? run_pixels * pitch : 1];
     BlockCount<T> count;
     Block<T> block;
-    Padded<T, KV> padded;
+    WholeVectors<T, KV> whole;
     block.tiles = 1;
     block.fetch = nullptr;
     Ahead<T> ahead;
@@ -486,7 +489,7 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
     const DenseSum& any = *run.tile[0].sum;  // the number of groups and what lies between them is common to all
     // Where edges have lists of their own one block is a whole group.
     const bool cut = near_terms < dense_block && !a.x_tile && (Near || any.terms(0).step != 1) && a.sums.edges == 1 && !a.sums.row_kind;
-    const bool straight = goes_straight(a, channels);
+    const bool straight = goes_straight(a, channels), fetched = fetches_output(a);
     for (std::int64_t g = 0; g < any.groups; ++g, block.w += any.w_group * pitch) {
         const std::int64_t size = any.terms(g).size(), step = cut ? near_terms : dense_block;
         for (std::int64_t from = 0; from == 0 || from < size; from += step) {
@@ -498,13 +501,13 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
             block.sums = sums;
             block.part = part;
             block.straight = last && straight;
-            set_output<KV>(block, a, run, oc, channels, padded);
+            set_output<KV>(block, a, run, oc, channels, whole);
             std::int64_t pixel = run.pixel;
             const DenseSum* sum = nullptr;
             std::int64_t advance = 0;
             for (int i = 0; i < run.tiles; ++i) {
                 const Tile<T>& tile = run.tile[i];
-                if (last && (fetches_all_output || a.fetch_output)) fetch_output(a.store, oc, channels, pixel, tile.pixels);
+                if (last && fetched) fetch_output(a.store, oc, channels, pixel, tile.pixels);
                 if (tile.sum != sum) {  // seldom: only tiles that meet padding have terms of their own
                     sum = tile.sum;
                     cut_block(block, sum->terms(g), from, step);

@@ -1,7 +1,6 @@
 // Constants of the machine that estimates are made of: measured by the tuner, built in until then.
 #pragma once
 
-#include <algorithm>
 #include <map>
 #include <string>
 
@@ -25,10 +24,13 @@ struct Machine {
     double call_overhead = 5e-7;
     // With 32 registers: how long a term of a tile waits for its pixels, which lie in a panel, on lines or on pages of their own.
     double near_seconds = 0, line_seconds = 0, page_seconds = 0;
+    // A second FMA of 512 bits a cycle (Zen 5) does little for what isn't multiplication, and leaves less time for lines to arrive.
+    double move_share = 1;
+    bool quick = false;
 
     double fma(DType t) const { return t == DType::f32 ? fma_f32 : fma_f64; }
-    // The same for work that is mostly loads, stores and shuffles: a second FMA of 512 bits a cycle does little for it (Zen 5).
-    double moves(DType t) const { return std::min(fma(t), t == DType::f32 ? 150e9 : 75e9); }
+    // The same for work that is mostly loads, stores and shuffles.
+    double moves(DType t) const { return move_share * fma(t); }
     // Bandwidth at which `bytes` touched repeatedly by `threads` cores flow, by the cache level they fit in.
     double bandwidth(double bytes, int threads) const;
 };
@@ -36,7 +38,7 @@ struct Machine {
 Machine builtin_machine(const Isa&);        // what reproducible mode uses
 const Machine& current_machine();           // measured if set_machine_constants was called, else built in
 std::map<std::string, double> machine_constants();
-// Ignores unknown names and values that are not finite and positive.
+// Ignores unknown names and values that are not finite and positive; those that no stream beside arithmetic reaches are lowered.
 void set_machine_constants(const std::map<std::string, double>&);
 
 }  // namespace npconv

@@ -283,7 +283,7 @@ std::string refuse(const ConvDesc& d, const Isa&) {
 }
 
 // Seconds of one thread's arithmetic and of moving elements between layouts. The figures are fits to measurements of
-// Zen 4, most of them in units of one multiplication, so that they scale with the vector length and the clock.
+// Zen 4, most of them in units of one multiplication, or of one move of lanes, so that they scale with the vector length and the clock.
 double lanes_seconds(const ConvDesc& d, double L, double in, double out, double fma, double move) {
     const double ic = static_cast<double>(d.ic), idle = std::ceil(ic / L) * L / ic;
     double each = 6;
@@ -347,8 +347,8 @@ double estimate(const ConvDesc& desc, const Isa& isa, const Params& p, int threa
     const double tasks = static_cast<double>(d.mb * cut.tasks_per_image), share = std::min<double>(threads, tasks);
     const double bytes = (in + out) * size;
     // What overlaps is not quite free, so that the path with less arithmetic is taken where all wait for memory.
-    const double sums = seconds / share * (share > 1 ? 1.1 : 1), moves = 0.6 * bytes / m.bandwidth(bytes, threads);
-    seconds = std::max(sums, moves) + 0.1 * std::min(sums, moves);
+    const double sums = seconds / share * (share > 1 ? 1.1 : 1), traffic = 0.6 * bytes / m.bandwidth(bytes, threads);
+    seconds = std::max(sums, traffic) + 0.1 * std::min(sums, traffic);
     if (d.weights == Weights::fresh) seconds += static_cast<double>(d.oc * d.taps()) * size / m.l2_bandwidth * 3;
     return m.call_overhead + (threads > 1 ? m.parallel_overhead : 0) + seconds;
 }
