@@ -35,4 +35,10 @@ private:
     py::tuple arguments_;
 };
 
+// The plan of a Python object that is one; TypeError if it has none.
+const PyPlan& plan_of(py::handle self);
+
+// plan(x, out=y) without pybind11's dispatcher, which takes as long as all the rest of a small layer's call: the slot tp_call.
+PyObject* call_plan(PyObject* self, PyObject* arguments, PyObject* named);
+
 }  // namespace npconv::bindings
