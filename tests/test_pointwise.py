@@ -83,13 +83,12 @@ def test_scale_and_bias_at_the_end_of_a_page(data_format, dtype):
         x = rng.integers(-4, 5, (1, channels, 5, 11))
         w = rng.integers(-3, 4, (outputs, channels, 1, 1))
         scale, bias = (fenced(rng.integers(-3, 4, outputs), "C", dtype, at_end=True) for _ in range(2))
-        want = oracle.conv(x, w, bias, scale=scale)
-        if data_format == "NHWC":
-            x, want = np.moveaxis(x, 1, -1), np.moveaxis(want, 1, -1)
         for factors in ({"scale": scale}, {}):
-            y = nc.conv2d(np.ascontiguousarray(x, dtype), w.astype(dtype), bias, data_format=data_format, weight_format="OIHW", **factors)
-            if factors:
-                np.testing.assert_array_equal(y, want, err_msg=f"{channels} {outputs}")
+            want, image = oracle.conv(x, w, bias, **factors), x.astype(dtype)
+            if data_format == "NHWC":
+                want, image = np.moveaxis(want, 1, -1), np.ascontiguousarray(np.moveaxis(image, 1, -1))
+            y = nc.conv2d(image, w.astype(dtype), bias, data_format=data_format, weight_format="OIHW", **factors)
+            np.testing.assert_array_equal(y, want, err_msg=f"{channels} {outputs}")
 
 
 @pytest.mark.parametrize("gaps", ["between channels", "backwards"])

@@ -427,7 +427,7 @@ template <class T> NPCONV_INLINE void set_fetch(Block<T>& b, const DenseSweep<T>
 // A run whose sums are one block each and go straight to memory: little more than a call between the tiles of shallow layers,
 // which are over in a few hundred cycles. Two tiles at a time meet a single vector of channels: six sums are too few to hide how long
 // a product takes (AVX2: 127 instructions for 48 products, none on the stack), and fourteen lose a third between the tiles (32x112 -> 16
-// k1 61 % of the FMA peak, 28 sums 77; Zen 5).
+// k1 62 % of the FMA peak, 28 sums 75; Zen 5).
 template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const DenseSweep<T>& a, const Run<T>& run, const T* w, std::int64_t oc, std::int64_t channels) {
     Block<T> block;
     WholeVectors<T, KV> whole;
