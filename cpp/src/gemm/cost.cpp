@@ -31,6 +31,8 @@ constexpr double deep_copies = 1.05, deep_wide_strips = 1.15, deep_strips = 1.08
 constexpr double far_lines = 1.12, whole_lines = 1.03, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
 // With 32 registers: channels of planes whose pages the first level of address translation holds; every other pixel of an image.
 constexpr double wide_pages = 96, wide_strided_image = 1.15;
+// Vectors of a term where the halves of two pixels of planes share one: what is beside the products hides less.
+constexpr double planes_half = 1.8;
 // Machine::quick: every other pixel and line of planes, an image in place half as large as L2, strips with
 // lanes = channels (Zen 5).
 constexpr double quick_strided_points = 1.08, quick_far_image = 1.2, quick_strips = 1.1;
@@ -95,6 +97,7 @@ struct Shape {
     double narrowness() const;
     double farness(double rows, double columns) const;
     double wideness() const;
+    double rest_slots(double rest, double tiles, double tile, double others) const;
     double unpacking() const {
         const std::int64_t vectors = (g.oh * g.ow + g.lanes - 1) / g.lanes, most = k.pixels / g.lanes, tiles = (vectors + most - 1) / most;
         return !narrow && vectors < most * tiles && tiles <= 2 ? unpacked_small : unpacked;
@@ -149,6 +152,20 @@ double Shape::wideness() const {
     return d.taps() > 1 ? wide_strided_image : quick ? quick_strided_points : 1;
 }
 
+// What a term of a tile takes where the last weights have only `rest` channels.
+double Shape::rest_slots(double rest, double tiles, double tile, double others) const {
+    if (rest <= 0) return 0;
+    if (config.lanes_are_pixels) return slots(rest * tile, others);
+    const double lanes = static_cast<double>(g.lanes), most = static_cast<double>(k.pixels);
+    const bool in_place = config.source == DenseSource::image && d.src_order == Order::nhwc;
+    const bool dense = in_place && g.flat && d.icg() > 1;
+    // Two full tiles of dense terms meet a single vector of channels together.
+    if (straight_channels && rest == lanes && dense && tiles > 1 && tile > most - 0.5) return slots(2 * tile, others) / 2;
+    // The halves of two pixels share a vector.
+    if (!narrow && rest > lanes && 2 * rest <= 3 * lanes && tile > most - 2.5 && (dense || !in_place)) return slots((dense ? 1.5 : planes_half) * tile, others);
+    return slots((rest > lanes ? 2 : 1) * tile, others);
+}
+
 double Shape::sums(double rows, double columns) const {
     const double lanes = static_cast<double>(g.lanes), outputs = rows * columns * oc;
     double runs = strip ? rows : 1, width = strip ? columns : rows * columns;
@@ -161,11 +178,7 @@ double Shape::sums(double rows, double columns) const {
     const double full = std::floor(oc / k.block), rest = oc - full * k.block;
     const double others = !narrow ? 0.5 : kept < 1 && !straight_channels ? 3 : 1.2;
     const double full_slots = slots((config.lanes_are_pixels ? k.block : 2) * tile, others);
-    // Two full tiles of dense terms meet a single vector of channels together.
-    const bool dense = config.source == DenseSource::image && g.flat && d.src_order == Order::nhwc && d.icg() > 1;
-    const bool pairs = straight_channels && rest == lanes && dense && tiles > 1 && tile > static_cast<double>(k.pixels) - 0.5;
-    const double rest_slots = pairs ? slots(2 * tile, others) / 2 : rest > 0 ? slots((config.lanes_are_pixels ? rest : rest > k.rest ? 2 : 1) * tile, others) : 0;
-    double seconds = runs * tiles * terms * kept * (full * full_slots + rest_slots) * 2 * lanes / machine.fma(d.src);
+    double seconds = runs * tiles * terms * kept * (full * full_slots + rest_slots(rest, tiles, tile, others)) * 2 * lanes / machine.fma(d.src);
     const double all = runs * tiles * static_cast<double>(g.blocks);
     // What every tile reads anew comes from L2 if it is beyond L1: a block of weights, or the pixels under a tile.
     const double tile_bytes = std::min(terms, 256.0) * item * (config.lanes_are_pixels ? tile * lanes : static_cast<double>(k.block));

@@ -106,6 +106,10 @@ NPCONV_INLINE __m512d shift_in(__m512d v, __m512d before) {
     return _mm512_castsi512_pd(_mm512_alignr_epi64(_mm512_castpd_si512(v), _mm512_castpd_si512(before), 7));
 }
 
+NPCONV_INLINE __m512 load_twice(const float* p) { return _mm512_broadcast_f32x8(_mm256_loadu_ps(p)); }
+NPCONV_INLINE __m512d load_twice(const double* p) { return _mm512_broadcast_f64x4(_mm256_loadu_pd(p)); }
+NPCONV_INLINE __m512 blend_halves(__m512 a, __m512 b) { return _mm512_mask_blend_ps(0xff00, a, b); }
+NPCONV_INLINE __m512d blend_halves(__m512d a, __m512d b) { return _mm512_mask_blend_pd(0xf0, a, b); }
 NPCONV_INLINE void join_halves(__m512 a, __m512 b, __m512& lo, __m512& hi) {
     lo = _mm512_shuffle_f32x4(a, b, 0x44);
     hi = _mm512_shuffle_f32x4(a, b, 0xee);
