@@ -254,8 +254,8 @@ struct Bands {
         const std::int64_t rows[2] = {g.band_rows, g.oh - (g.row_bands - 1) * g.band_rows};
         // Several bands in a row differ in columns instead; the last may be short there.
         const bool wide = g.column_bands > 1;
-        const double width[2] = {wide ? static_cast<double>(g.band_columns) : columns,
-                                 wide ? static_cast<double>(g.ow - (g.column_bands - 1) * g.band_columns) : columns};
+        const double end = wide ? static_cast<double>(g.band(g.column_bands - 1).columns()) : columns;
+        const double width[2] = {wide ? (static_cast<double>(g.ow) - end) / static_cast<double>(g.column_bands - 1) : columns, end};
         for (int last = 0; last < 2; ++last) {
             sum[last] = s.sums(static_cast<double>(wide ? 1 : rows[last]), width[last]);
             load[last] = s.loading(static_cast<double>(wide ? 1 : rows[last]), width[last]);

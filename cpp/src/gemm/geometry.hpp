@@ -45,6 +45,7 @@ struct DenseGeometry {
     std::int64_t od, oh, ow;               // outputs; flat: one row of them
     std::int64_t band_rows, band_columns;  // clipped configuration
     std::int64_t row_bands, column_bands, bands;
+    std::int64_t even_tiles;  // 0, or pixels of a tile: bands of a single row differ by at most one whole tile, none is a short last one
 
     // strip
     bool skip_columns;     // kw = 1 without padding: only every sw-th column is loaded
