@@ -75,6 +75,21 @@ def test_every_candidate_channels_last(channels, dtype):
             np.testing.assert_array_equal(out, want, err_msg=f"{height}x{width} {outputs} {groups} {plan.parameters}")
 
 
+# Pixels 4 KB apart, which wide registers meet in narrower tiles: fewer than those, tiles of two sizes, several runs.
+@pytest.mark.parametrize("dtype, channels", [("float32", 1024), ("float64", 512)])
+def test_pixels_that_share_a_set(dtype, channels):
+    rng = np.random.default_rng(channels)
+    for height, width in [(1, 9), (1, 23), (5, 11), (7, 7), (13, 14)]:
+        x = rng.integers(-4, 5, (1, channels, height, width))
+        w = rng.integers(-3, 4, (40, channels, 1, 1))
+        want = np.moveaxis(oracle.conv(x, w), 1, -1)
+        image, out = (np.moveaxis(fenced(a, "nhwc", dtype, at_end=True), 1, -1) for a in (x, np.moveaxis(want, -1, 1)))
+        for plan in by_every_candidate(image, w.astype(dtype), data_format="NHWC", weight_format="OIHW"):
+            out[...] = np.nan
+            plan(image, out=out)
+            np.testing.assert_array_equal(out, want, err_msg=f"{height}x{width} {plan.parameters}")
+
+
 # A call, unlike a plan, reads scale and bias where the caller holds them.
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("data_format", ["NCHW", "NHWC"])
