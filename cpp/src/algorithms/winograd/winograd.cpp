@@ -147,7 +147,7 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     const double speed = (isa.vector_bytes >= 32 ? 1.0 : 0.5) * (v + m <= machine.l2_bytes ? 1.0 : 0.7);
     // Prefetching hides the filter behind the arithmetic, or the arithmetic behind the filter; where narrow tiles have filled
     // all slots, not while another core fetches too.
-    const double felt = narrow && threads > 1 && filter > machine.l2_bytes ? 0.7 : 0.1;
+    const double felt = narrow && threads > 1 && filter > machine.l2_bytes ? 0.7 : narrow ? 0.1 : 0.25;
     return {v / (rate.input * speed), std::max(multiply, stream) + felt * std::min(multiply, stream) + entered, m / (rate.output * speed)};
 }
 
