@@ -33,7 +33,7 @@ def by_every_candidate(x, *arguments, threads=2, **parameters):
 
 # Pixels: less than a vector, than two, than a tile, tiles and a rest, tiles of two sizes, more than a chunk of tiles. Terms: one, not staged,
 # staged, not a multiple of four, several blocks. Output channels: fewer than are staged, more than fetch, a block that isn't whole, or whose last
-# vector is at most half full (of 8 and of 16 channels).
+# vector is at most half full (vectors of 8 and of 16 channels).
 PIXELS = [(1, 3), (1, 7), (1, 13), (1, 23), (1, 29), (5, 11), (7, 8), (25, 24)]
 TERMS = [(1, 9), (24, 40), (64, 9), (67, 35), (131, 53), (300, 43), (600, 21)]
 
@@ -75,13 +75,14 @@ def test_every_candidate_channels_last(channels, dtype):
             np.testing.assert_array_equal(out, want, err_msg=f"{height}x{width} {outputs} {groups} {plan.parameters}")
 
 
-# Pixels 4 KB apart, which wide registers meet in narrower tiles: fewer than those, tiles of two sizes, several runs.
-@pytest.mark.parametrize("dtype, channels", [("float32", 1024), ("float64", 512)])
-def test_pixels_that_share_a_set(dtype, channels):
+# Pixels 4 KB apart, of which wide registers meet twelve at a time in rows of 40 and more: tiles of two sizes, several runs; and shorter rows. Output
+# channels: a last vector at most half full, behind a whole one of its block or alone, and one more than half full.
+@pytest.mark.parametrize("dtype, channels, outputs", [("float32", 1024, 53), ("float32", 1024, 40), ("float64", 512, 43), ("float64", 512, 31)])
+def test_pixels_that_share_a_set(dtype, channels, outputs):
     rng = np.random.default_rng(channels)
-    for height, width in [(1, 9), (1, 23), (5, 11), (7, 7), (13, 14)]:
+    for height, width in [(1, 9), (1, 23), (5, 11), (1, 47), (13, 14)]:
         x = rng.integers(-4, 5, (1, channels, height, width))
-        w = rng.integers(-3, 4, (40, channels, 1, 1))
+        w = rng.integers(-3, 4, (outputs, channels, 1, 1))
         want = np.moveaxis(oracle.conv(x, w), 1, -1)
         image, out = (np.moveaxis(fenced(a, "nhwc", dtype, at_end=True), 1, -1) for a in (x, np.moveaxis(want, -1, 1)))
         for plan in by_every_candidate(image, w.astype(dtype), data_format="NHWC", weight_format="OIHW"):

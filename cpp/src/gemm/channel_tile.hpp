@@ -191,12 +191,12 @@ template <class T, int PX, int KV, bool Near, int Step> NPCONV_NOINLINE void eve
     } while (tiles.put(acc));
 }
 
-// A vector and a half of channels: the last halves of two pixels share a vector, whose weights are loaded twice, so that a pair of pixels
-// takes three products instead of four (144x56 -> 24 k1 channels-last 68 -> 88 % of the FMA peak, Zen 5; 14 pixels: 21 products
-// and 7 blends, 16 loads).
+// More than a vector of channels, at most one and a half: the second halves of two pixels share a vector, whose weights are loaded twice, so
+// that a pair of pixels takes three products instead of four (144x56 -> 24 k1 channels-last 68 -> 88 % of the FMA peak, Zen 5; 14 pixels:
+// 21 products and 7 blends, 16 loads). While terms are added acc[i][1] of an even pixel is that of both.
 template <class T, int PX, bool Near> NPCONV_INLINE void add_half_term(Vec<T> (&acc)[PX][2], const T* p, std::ptrdiff_t x_step, const T* w) {
     const Vec<T> whole = load(w), twice = load_twice(w + lanes<T>);
-    Vec<T> even;
+    Vec<T> before;
     NPCONV_UNROLL for (int i = 0; i < PX; ++i) {
         if (!Near && i > 0 && i % 3 == 0) {
             p += 3 * x_step;
@@ -204,12 +204,13 @@ template <class T, int PX, bool Near> NPCONV_INLINE void add_half_term(Vec<T> (&
         }
         const Vec<T> pixel = set1(p[Near ? i : i % 3 * x_step]);
         fma_into(acc[i][0], pixel, whole);
-        if (i % 2 == 1) fma_into(acc[i - 1][1], blend_halves(even, pixel), twice);
+        if (i % 2 == 1) fma_into(acc[i - 1][1], blend_halves(before, pixel), twice);
         else if (i + 1 == PX) fma_into(acc[i][1], pixel, twice);
-        else even = pixel;
+        else before = pixel;
     }
 }
-// Of terms that meet the weights row by row, and that are neighbours (no list) where pixels aren't.
+// Only terms that meet the weights row by row. Near: pixels side by side, terms from the list; else terms side by side, no list. In the end
+// the upper halves of acc[i][1] hold sums of the next pixel, or copies: they are never stored as results.
 template <class T, int PX, bool Near> NPCONV_NOINLINE void half_sum(Block<T>& b) {
     constexpr int pitch = 2 * lanes<T>;
     const std::ptrdiff_t x_step = b.x_step, ahead_step = b.ahead_step;

@@ -97,7 +97,7 @@ struct Shape {
     double narrowness() const;
     double farness(double rows, double columns) const;
     double wideness() const;
-    double rest_slots(double rest, double tiles, double tile, double others) const;
+    double rest_slots(double rest, double tiles, double tile, bool joined, double others) const;
     double unpacking() const {
         const std::int64_t vectors = (g.oh * g.ow + g.lanes - 1) / g.lanes, most = k.pixels / g.lanes, tiles = (vectors + most - 1) / most;
         return !narrow && vectors < most * tiles && tiles <= 2 ? unpacked_small : unpacked;
@@ -143,7 +143,7 @@ double Shape::narrowness() const {
     return channel % 64 == 0 ? (deep ? deep_rows : whole_lines) : deep ? deep_torn_lines : torn_lines;
 }
 
-// And wide ones, to strips, and to an image in place: fourteen pixels whose lines share a set exceed it, too.
+// And wide ones, to strips, and to an image in place: fourteen pixels of a row of fewer than 40 whose lines share a set exceed it, too.
 double Shape::wideness() const {
     if (config.source == DenseSource::strip && quick && !config.lanes_are_pixels) return quick_strips;
     if (config.source != DenseSource::image || g.flat || config.lanes_are_pixels) return 1;
@@ -152,25 +152,28 @@ double Shape::wideness() const {
     return d.taps() > 1 ? wide_strided_image : quick ? quick_strided_points : 1;
 }
 
-// What a term of a tile takes where the last weights have only `rest` channels.
-double Shape::rest_slots(double rest, double tiles, double tile, double others) const {
+// What a term of a tile takes where the last weights have only `rest` channels. joined: of two rows.
+double Shape::rest_slots(double rest, double tiles, double tile, bool joined, double others) const {
     if (rest <= 0) return 0;
     if (config.lanes_are_pixels) return slots(rest * tile, others);
     const double lanes = static_cast<double>(g.lanes), most = static_cast<double>(k.pixels);
-    const bool in_place = config.source == DenseSource::image && d.src_order == Order::nhwc;
-    const bool dense = in_place && g.flat && d.icg() > 1;
+    const bool in_place = config.source == DenseSource::image, planes = d.src_order == Order::nchw;
+    const bool dense = in_place && !planes && d.taps() == 1 && d.icg() > 1;
     // Two full tiles of dense terms meet a single vector of channels together.
-    if (straight_channels && rest == lanes && dense && tiles > 1 && tile > most - 0.5) return slots(2 * tile, others) / 2;
-    // The halves of two pixels share a vector.
-    if (!narrow && rest > lanes && 2 * rest <= 3 * lanes && tile > most - 2.5 && (dense || !in_place)) return slots((dense ? 1.5 : planes_half) * tile, others);
+    if (straight_channels && rest == lanes && dense && g.flat && tiles > 1 && tile > most - 0.5) return slots(2 * tile, others) / 2;
+    // The halves of two pixels share a vector, but not where edges have lists of their own.
+    const bool in_order = dense || !in_place || (planes && kept == 1 && d.w().stride == 1);
+    if (!narrow && rest > lanes && 2 * rest <= 3 * lanes && tile > most - 2.5 && !joined && in_order)
+        return slots((dense ? 1.5 : planes_half) * tile, others);
     return slots((rest > lanes ? 2 : 1) * tile, others);
 }
 
 double Shape::sums(double rows, double columns) const {
     const double lanes = static_cast<double>(g.lanes), outputs = rows * columns * oc;
     double runs = strip ? rows : 1, width = strip ? columns : rows * columns;
-    if (!config.lanes_are_pixels && strip && g.column_bands == 1 && 2 * width <= k.pixels && width > k.pixels / 4 && runs > 1) {
-        width *= 2;  // the kernel joins two rows
+    const bool joined = !config.lanes_are_pixels && strip && g.column_bands == 1 && 2 * width <= k.pixels && width > k.pixels / 4 && runs > 1;
+    if (joined) {  // by the kernel, two rows
+        width *= 2;
         runs /= 2;
     }
     const double units = config.lanes_are_pixels ? ceil_div(width, lanes) : width;  // vectors or pixels
@@ -178,7 +181,7 @@ double Shape::sums(double rows, double columns) const {
     const double full = std::floor(oc / k.block), rest = oc - full * k.block;
     const double others = !narrow ? 0.5 : kept < 1 && !straight_channels ? 3 : 1.2;
     const double full_slots = slots((config.lanes_are_pixels ? k.block : 2) * tile, others);
-    double seconds = runs * tiles * terms * kept * (full * full_slots + rest_slots(rest, tiles, tile, others)) * 2 * lanes / machine.fma(d.src);
+    double seconds = runs * tiles * terms * kept * (full * full_slots + rest_slots(rest, tiles, tile, joined, others)) * 2 * lanes / machine.fma(d.src);
     const double all = runs * tiles * static_cast<double>(g.blocks);
     // What every tile reads anew comes from L2 if it is beyond L1: a block of weights, or the pixels under a tile.
     const double tile_bytes = std::min(terms, 256.0) * item * (config.lanes_are_pixels ? tile * lanes : static_cast<double>(k.block));
@@ -244,18 +247,20 @@ double Shape::loading(double rows, double columns) const {
     return seconds;
 }
 
-// The costs of one call's bands, of which the last in a column of bands may be shorter.
+// The costs of one call's bands, of which the last in a row or in a column of bands may be smaller.
 struct Bands {
     const DenseGeometry& g;
-    double sum[2], load[2], approach[2];  // of a full band, of a last one
+    double sum[2], load[2], approach[2];  // of a band that isn't the last, of the last
 
     explicit Bands(const Shape& s) : g(s.g) {
         const double columns = static_cast<double>(g.ow) / static_cast<double>(g.column_bands);
         const std::int64_t rows[2] = {g.band_rows, g.oh - (g.row_bands - 1) * g.band_rows};
-        // Several bands in a row differ in columns instead; the last may be short there.
+        // Several bands in a row differ in columns instead.
         const bool wide = g.column_bands > 1;
         const double end = wide ? static_cast<double>(g.band(g.column_bands - 1).columns()) : columns;
-        const double width[2] = {wide ? (static_cast<double>(g.ow) - end) / static_cast<double>(g.column_bands - 1) : columns, end};
+        const double others = wide ? (static_cast<double>(g.ow) - end) / static_cast<double>(g.column_bands - 1) : columns;
+        const double unit = static_cast<double>(g.band_unit);
+        const double width[2] = {wide && unit > 0 ? std::max(1.0, std::round(others / unit)) * unit : others, end};
         for (int last = 0; last < 2; ++last) {
             sum[last] = s.sums(static_cast<double>(wide ? 1 : rows[last]), width[last]);
             load[last] = s.loading(static_cast<double>(wide ? 1 : rows[last]), width[last]);

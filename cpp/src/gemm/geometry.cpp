@@ -93,7 +93,7 @@ DenseGeometry::DenseGeometry(const ConvDesc& desc, const DenseConfig& config, co
     if (row_bands > 1) band_rows = ceil_div(oh, row_bands);  // all alike: two workers with 22 and 6 rows are no gain
     column_bands = ceil_div(ow, band_columns);
     bands = od * row_bands * column_bands;
-    even_tiles = flat && band_columns % pixels == 0 ? pixels : 0;
+    band_unit = flat && band_columns % pixels == 0 ? pixels : 0;
 
     skip_columns = w.kernel == 1 && w.pad_begin <= 0 && (w.out - 1) * w.stride - w.pad_begin < w.in;
     const std::int64_t column_range = (band_columns - 1) * w.stride + (w.kernel - 1) * w.dilation + 1;
@@ -128,9 +128,11 @@ DenseBand DenseGeometry::band(std::int64_t i) const {
     b.d = i / column_bands / row_bands;
     b.h0 = r * band_rows;
     b.h1 = std::min(b.h0 + band_rows, oh);
-    const std::int64_t tiles_of_row = even_tiles ? ceil_div(ow, even_tiles) : 0;
-    b.w0 = even_tiles ? tiles_of_row * c / column_bands * even_tiles : c * band_columns;
-    b.w1 = std::min(even_tiles ? tiles_of_row * (c + 1) / column_bands * even_tiles : b.w0 + band_columns, ow);
+    const auto begin = [&](std::int64_t k) {
+        return std::min(band_unit ? ceil_div(ow, band_unit) * k / column_bands * band_unit : k * band_columns, ow);
+    };
+    b.w0 = begin(c);
+    b.w1 = begin(c + 1);
     return b;
 }
 

@@ -43,9 +43,9 @@ struct DenseGeometry {
     std::int64_t terms, group_weights;     // packed elements of one group
     bool flat;                             // all pixels are one row
     std::int64_t od, oh, ow;               // outputs; flat: one row of them
-    std::int64_t band_rows, band_columns;  // clipped configuration
+    std::int64_t band_rows, band_columns;  // clipped configuration: the most of a band
     std::int64_t row_bands, column_bands, bands;
-    std::int64_t even_tiles;  // 0, or pixels of a tile: bands of a single row differ by at most one whole tile, none is a short last one
+    std::int64_t band_unit;  // pixels of a tile where the bands of a single row share out whole tiles evenly; else 0
 
     // strip
     bool skip_columns;     // kw = 1 without padding: only every sw-th column is loaded

@@ -1,7 +1,7 @@
 // Dense sums with lanes = output channels ("K-vector"): acc[PX][KV], KV weight vectors against PX neighbouring pixels
 // broadcast from memory. 14 x 2 with 32 registers, 6 x 2 with 16.
 //
-// A run of up to eight tiles (12 of the narrow ones) takes the terms in blocks of 256, all tiles one block after the other:
+// A run of up to 112 pixels (72 with 16 registers), eight tiles or more, takes the terms in blocks of 256, all tiles one block after the other:
 // its weights (32 KB; 16) come from L2 or beyond once for the whole run, fetched ahead by software (without that a deep
 // layer runs at half speed). The sums of the run wait in L1 (14 KB; 5), pixel by pixel, so that they leave in whole lines
 // of the output whatever the tiles were.
@@ -12,7 +12,7 @@
 // 14 to 24 cycles beside its products then (Zen 3, all in L1, undisturbed; 36 to 54 with a call for each, 85 to 140 when each set up
 // what a whole run shares); `Tiles` has cut that since.
 //
-// Included by one kernel file per element type: together they would be an object of half a megabyte.
+// One tile stands in channel_tile.hpp. Included by one kernel file per element type: together they would be an object of 0.8 MB.
 //
 // Where X is the image itself, tiles at the ends of its rows leave out the products with the padding: 9 % of a 3x3 layer
 // with stride 2 on 14x14 pixels, 18 % with stride 1 on 7x7.
@@ -59,8 +59,9 @@ template <class T> struct Run {
     }
 };
 
-// Into how many tiles a row is cut. Pixels a multiple of 4 KB apart share one set of L1, of at most twelve lines: narrower tiles, where no
-// row becomes too many of them (1024x14 -> 256, 512 k1 1.04 times as fast, Zen 5; ten or eleven pixels no faster than twelve).
+// Into how many tiles a row is cut. Pixels a multiple of 4 KB apart share one set of L1, of at most twelve lines: at most twelve of them,
+// unless tiles would then have fewer than ten on average, which happens only in rows of fewer than 40 (1024x14 -> 256, 512 k1 1.03 to 1.05
+// times as fast, Zen 5; ten or eleven pixels no faster than twelve).
 template <class T> NPCONV_INLINE std::int64_t tiles_of_row(const DenseSweep<T>& a) {
     constexpr int set_bytes = 4096, set_lines = 12, least_pixels = 10;
     const std::int64_t widest = tiles_of(a.row_pixels, most_pixels), narrow = tiles_of(a.row_pixels, set_lines);

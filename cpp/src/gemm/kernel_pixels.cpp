@@ -37,7 +37,8 @@ constexpr bool fetch_weights = wide;  // a term of 12 products has no room for i
 // Terms at a time: 23 instructions each, not 26, for 12 products; 20 where terms lie evenly apart and need no list.
 constexpr int unroll = wide ? 1 : 4;
 constexpr int near_bytes = 20 * 1024;  // what the pixels of one chunk of tiles may take of L1
-constexpr int near_pair = wide ? 25 * 1024 : 0;  // what two tiles may: 64x56 -> 256 k1 1.03, but 16 to 32 terms lose 2 % so (Zen 5)
+// Two tiles may take more: sums of 54 to 66 terms (64x56 -> 256 k1 1.03). With near_bytes as large sums of 16 and 32 terms lose 2 % (Zen 5).
+constexpr int near_pair = wide ? 25 * 1024 : 0;
 constexpr int long_run = 64;           // vectors from which on one more is less than misaligned stores
 // Terms and weight blocks from which on copies of pixels pay: the lines under a tile of fewer terms are as near as copies of them, and
 // with three blocks of eight channels 144x56 -> 24 k1 was a tenth slower (Sapphire Rapids).
@@ -573,7 +574,7 @@ template <class T> void sweep(const DenseSweep<T>& sweep) {
     std::int64_t fit = near_bytes / (tile_bytes ? tile_bytes : 1);
     const bool one_block = straight && a.terms <= dense_block;
     const std::int64_t most = one_block ? most_chunk : most_waiting;
-    const std::int64_t least = 2 * tile_bytes <= near_pair ? 2 : 1;
+    const std::int64_t least = !a.stage && 2 * tile_bytes <= near_pair ? 2 : 1;
     fit = fit < least ? least : fit > most ? most : fit;
     const std::int64_t end = a.tile_end < t.tiles ? a.tile_end : t.tiles;
     Chunk chunk;

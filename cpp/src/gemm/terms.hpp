@@ -13,7 +13,7 @@ namespace npconv {
 class DenseTermLists {
 public:
     // `channel`: from one channel of X to the next; `tap`: where each tap of the first channel lies. `row_tile`: pixels of
-    // the largest tile, which says which tiles of a row touch its ends.
+    // the largest tile, which says which tiles of a row touch its ends: kernels cut only rows that have three of them into narrower ones.
     DenseTermLists(const ConvDesc&, DenseSource, std::int64_t channel, const std::vector<std::ptrdiff_t>& tap,
                    std::int64_t row_tile);
     DenseTermLists(const DenseTermLists&) = delete;

@@ -306,12 +306,18 @@ double order_factor(const ConvDesc& d, const Isa& isa, std::int32_t path) {
     return path == nhwc ? (narrow ? 0.8 : 1.1) : (narrow ? 1.8 : 1.4);
 }
 
-// strided: what stride 2 reaches of the products' speed.
-double rows_seconds(const ConvDesc& d, double strided, double L, double out, double fma, double at_once) {
+// What the products of so many rows at a time reach of their speed. Seven rows with stride 2 are more sums than 16 registers hold; with 32
+// they are slower than four where a plane has several sevens (Zen 5: by 6 to 12 % of the whole time).
+double rows_efficiency(const ConvDesc& d, const Isa& isa, double at_once, const Machine& m) {
+    if (d.w().stride != 2) return at_once >= 7 ? 0.79 : 0.74;
+    if (at_once < 7) return 0.58;
+    return isa.registers < 32 ? 0.52 : m.quick && d.h().out > 14 ? 0.48 : 0.58;
+}
+
+double rows_seconds(const ConvDesc& d, double efficiency, double L, double out, double fma, double at_once) {
     const double ow = static_cast<double>(d.w().out), oh = static_cast<double>(d.h().out);
     const double idle = std::ceil(ow / L) * L / ow, steps = std::ceil(oh / at_once) + (std::fmod(oh, at_once) > 0);
     const bool image = d.src_order == Order::nchw && d.h().mode == PadMode::constant && d.w().mode == PadMode::constant;
-    const double efficiency = d.w().stride == 2 ? strided : at_once >= 7 ? 0.79 : 0.74;
     const double planes = static_cast<double>(d.mb * d.oc * d.d().out);
     return out * idle * 9 * fma / efficiency + planes * (image ? 10e-9 + steps * (at_once >= 7 ? 2e-9 : 5e-9) : steps * 150e-9);
 }
@@ -340,10 +346,8 @@ double estimate(const ConvDesc& desc, const Isa& isa, const Params& p, int threa
     const double out = static_cast<double>(d.mb * d.oc * d.out_pixels());
     const double slower = isa.registers >= 32 ? 1 : 1.3, fma = 2 / m.fma(d.src) * slower, move = 2 / m.moves(d.src) * slower;
     const double at_once = static_cast<double>(p.v[1]);
-    // Seven rows: 16 registers don't hold their sums; Zen 5 loses 6 to 12 % of large planes.
-    const double strided = at_once < 7 ? 0.58 : isa.registers < 32 ? 0.52 : m.quick && d.h().out > 14 ? 0.48 : 0.58;
     double seconds = p.v[0] == lanes || p.v[0] == nhwc ? lanes_seconds(d, L, in, out, fma, move) * order_factor(d, isa, p.v[0])
-                     : p.v[0] == rows ? rows_seconds(d, strided, L, out, fma, at_once)
+                     : p.v[0] == rows ? rows_seconds(d, rows_efficiency(d, isa, at_once, m), L, out, fma, at_once)
                      : p.v[0] == planar ? planar_seconds(d, L, in, out, fma, at_once)
                                         : interleaved_seconds(d, L, in, out, fma, at_once);
     const Partition cut = partition(d, isa, p, d.mb, threads);

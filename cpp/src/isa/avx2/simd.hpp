@@ -150,10 +150,6 @@ NPCONV_INLINE __m256d shift_in(__m256d v, __m256d before) {
     return _mm256_shuffle_pd(_mm256_permute2f128_pd(before, v, 0x21), v, 0x5);
 }
 
-NPCONV_INLINE __m256 load_twice(const float* p) { return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p)); }
-NPCONV_INLINE __m256d load_twice(const double* p) { return _mm256_broadcast_pd(reinterpret_cast<const __m128d*>(p)); }
-NPCONV_INLINE __m256 blend_halves(__m256 a, __m256 b) { return _mm256_blend_ps(a, b, 0xf0); }
-NPCONV_INLINE __m256d blend_halves(__m256d a, __m256d b) { return _mm256_blend_pd(a, b, 0xc); }
 NPCONV_INLINE void join_halves(__m256 a, __m256 b, __m256& lo, __m256& hi) {
     lo = _mm256_permute2f128_ps(a, b, 0x20);
     hi = _mm256_permute2f128_ps(a, b, 0x31);

@@ -17,8 +17,8 @@
 //   line_up(v)                        turns into their own
 //   shift_in(v, before)               the last lane of before, v[0], v[1], ...
 //   join_halves(a, b, lo, hi)         the lower halves of a and b, the upper halves
-//   load_twice(p)                     lanes / 2 elements in both halves
-//   blend_halves(a, b)                the lower half of a, the upper half of b
+//   load_twice(p)                     lanes / 2 elements in both halves; with 32 registers only
+//   blend_halves(a, b)                the lower half of a, the upper half of b; with 32 registers only
 //   transpose(r)                      lanes x lanes in registers
 //   unweave(r)                        of four float vectors, the transposes of 4x4 floats: r[0] becomes r[0][0], r[1][0], r[2][0],
 //                                     r[3][0], r[0][4], r[1][4], ..., r[1] the same from lane 1 on; its own inverse
@@ -135,10 +135,6 @@ NPCONV_INLINE F4 line_up(F4 v) { return v; }
 NPCONV_INLINE D2 line_up(D2 v) { return v; }
 NPCONV_INLINE F4 shift_in(F4 v, F4 before) { return __builtin_shuffle(v, before, I4{7, 0, 1, 2}); }
 NPCONV_INLINE D2 shift_in(D2 v, D2 before) { return __builtin_shuffle(v, before, L2{3, 0}); }
-NPCONV_INLINE F4 load_twice(const float* p) { return F4{p[0], p[1], p[0], p[1]}; }
-NPCONV_INLINE D2 load_twice(const double* p) { return D2{p[0], p[0]}; }
-NPCONV_INLINE F4 blend_halves(F4 a, F4 b) { return F4{a[0], a[1], b[2], b[3]}; }
-NPCONV_INLINE D2 blend_halves(D2 a, D2 b) { return D2{a[0], b[1]}; }
 NPCONV_INLINE void join_halves(F4 a, F4 b, F4& lo, F4& hi) {
     lo = __builtin_shuffle(a, b, I4{0, 1, 4, 5});
     hi = __builtin_shuffle(a, b, I4{2, 3, 6, 7});
