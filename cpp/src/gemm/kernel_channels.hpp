@@ -60,8 +60,8 @@ template <class T> struct Run {
 };
 
 // Into how many tiles a row is cut. Pixels a multiple of 4 KB apart share one set of L1, of at most twelve lines: at most twelve of them,
-// unless tiles would then have fewer than ten on average, which happens only in rows of fewer than 40 (1024x14 -> 256, 512 k1 1.03 to 1.05
-// times as fast, Zen 5; ten or eleven pixels no faster than twelve).
+// unless tiles would then have fewer than ten on average (1024x14 -> 256, 512 k1 1.03 to 1.05 times as fast, Zen 5; ten or eleven pixels no
+// faster than twelve). Tiles become more so only from 40 pixels on, where a row has three anyway: lists of terms count on that.
 template <class T> NPCONV_INLINE std::int64_t tiles_of_row(const DenseSweep<T>& a) {
     constexpr int set_bytes = 4096, set_lines = 12, least_pixels = 10;
     const std::int64_t widest = tiles_of(a.row_pixels, most_pixels), narrow = tiles_of(a.row_pixels, set_lines);

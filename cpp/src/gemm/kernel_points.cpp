@@ -13,13 +13,6 @@ constexpr bool unroll = registers == 16;
 constexpr int near_step = unroll ? 32 : 64, far_step = 128;  // bytes of the next block fetched per channel: several groups, one
 constexpr std::int64_t block = 256;  // channels summed by one accumulator
 
-// U that is needed next. Where two FMAs a cycle pass it faster than L3 brings it, lines fetched to L1 arrive sooner than those fetched to L2 only
-// (Zen 5: 512x7 -> 512 and 512x14 -> 512 k3 1.05 to 1.10; without fetching 0.6, every other line 0.7); 16 registers as it was measured.
-NPCONV_INLINE void fetch(const char* line) {
-    if constexpr (registers == 32) prefetch(line);
-    else prefetch_l2(line);
-}
-
 // What the groups of tiles of one point, panel and block of channels have in common, but for v and m.
 template <class T> struct Work {
     const T *v, *u;
@@ -53,7 +46,7 @@ template <class T, int PX, int KV> NPCONV_NOINLINE void tile(const Work<T>& work
     if (unroll && step != far_step) {
         NPCONV_NO_UNROLL for (; ic >= L; ic -= L, v += pitch, u += L * KV * L, ahead += L * step) {
             NPCONV_UNROLL for (int c = 0; c < L; ++c) {
-                if (c % 2 == 0) fetch(ahead + c * near_step);
+                if (c % 2 == 0) prefetch_l2(ahead + c * near_step);
                 add_channel(v + c, u + c * (KV * L));
             }
         }
@@ -62,8 +55,8 @@ template <class T, int PX, int KV> NPCONV_NOINLINE void tile(const Work<T>& work
         const T* const end = u + (ic < L ? ic : L) * (KV * L);
         const T* x = v;
         NPCONV_NO_UNROLL for (; u < end; u += KV * L, ++x, ahead += step) {
-            fetch(ahead);
-            fetch(ahead + 64);
+            prefetch_l2(ahead);
+            prefetch_l2(ahead + 64);
             add_channel(x, u);
         }
     }

@@ -215,6 +215,6 @@ const char* const param_names[] = {"m", "tiles", "split", "few", nullptr};
 }  // namespace
 
 extern const Algorithm winograd_algorithm;
-const Algorithm winograd_algorithm = {"winograd", 6, param_names, refuse, estimate, candidates, make_winograd_plan};
+const Algorithm winograd_algorithm = {"winograd", 5, param_names, refuse, estimate, candidates, make_winograd_plan};
 
 }  // namespace npconv
