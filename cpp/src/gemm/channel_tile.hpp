@@ -84,6 +84,7 @@ NPCONV_INLINE void add_term(Vec<T> (&acc)[PX][KV], const T* p, std::ptrdiff_t x_
 template <class T, int PX, int KV> NPCONV_INLINE void store_pixels(const Block<T>& b, T* dst, Vec<T> (&acc)[PX][KV]) {
     if (registers == 16 || b.last_channels == lanes<T>) return store_whole<T>(dst, b.pixel_stride, acc);
     const std::int64_t stride = b.pixel_stride, last = b.last_channels;
+    NPCONV_OPAQUE(dst);  // addresses common to both branches would be made before them, in registers of vectors
     NPCONV_UNROLL for (int i = 0; i < PX; ++i, dst += stride) {
         NPCONV_UNROLL for (int v = 0; v < KV - 1; ++v) store(dst + v * lanes<T>, acc[i][v]);
         store_partial(dst + (KV - 1) * lanes<T>, acc[i][KV - 1], last);
@@ -191,6 +192,46 @@ template <class T, int PX, int KV, bool Near, int Step> NPCONV_NOINLINE void eve
     } while (tiles.put(acc));
 }
 
+// One vector of channels meets dense terms four at a time: a product that reads its pixel from memory takes a load, and two of those a
+// cycle are all that a core has. Every other pixel is therefore loaded once for four terms, whose copies are shuffles of registers.
+template <class T, int PX> NPCONV_INLINE void add_quad(Vec<T> (&acc)[PX][1], const T* p, std::ptrdiff_t x_step, const T* w) {
+    Vec<T> weight[4];
+    NPCONV_UNROLL for (int u = 0; u < 4; ++u) weight[u] = load(w + u * lanes<T>);
+    NPCONV_UNROLL for (int i = 0; i < PX; ++i) {
+        if (i > 0 && i % 3 == 0) {
+            p += 3 * x_step;
+            NPCONV_OPAQUE(p);
+        }
+        const T* const pixel = p + i % 3 * x_step;
+        if (i % 2 == 1) {
+            Vec<T> four[4];
+            load_four(pixel, four);
+            NPCONV_UNROLL for (int u = 0; u < 4; ++u) fma_into(acc[i][0], four[u], weight[u]);
+        } else {
+            NPCONV_UNROLL for (int u = 0; u < 4; ++u) fma_into(acc[i][0], set1(pixel[u]), weight[u]);
+        }
+    }
+}
+template <class T, int PX> NPCONV_NOINLINE void quad_sum(Block<T>& b) {
+    constexpr int pitch = lanes<T>;
+    const std::ptrdiff_t x_step = b.x_step, ahead_step = b.ahead_step;
+    const char* ahead = b.ahead;
+    const T* const first = b.w + std::int64_t(b.term->w) * pitch;
+    const T *const end = first + (b.end - b.term) * pitch, *const last = end - 3 * pitch;
+    const std::ptrdiff_t first_term = b.term->x;
+    Tiles<T, PX, 1, true> tiles(b);
+    Vec<T> acc[PX][1];
+    do {
+        tiles.begin(acc);
+        const T *x = tiles.x + first_term, *w = first;
+        NPCONV_NO_UNROLL for (; w < last; x += 4, w += 4 * pitch) {
+            NPCONV_UNROLL for (int u = 0; u < 4; ++u, ahead += ahead_step) prefetch_l2(ahead);
+            add_quad<T, PX>(acc, x, x_step, w);
+        }
+        NPCONV_NO_UNROLL for (; w < end; ++x, w += pitch) add_term<T, PX, 1, false, false>(acc, x, x_step, 0, w);
+    } while (tiles.put(acc));
+}
+
 // More than a vector of channels, at most one and a half: the second halves of two pixels share a vector, whose weights are loaded twice, so
 // that a pair of pixels takes three products instead of four (144x56 -> 24 k1 channels-last 68 -> 88 % of the FMA peak, Zen 5; 14 pixels:
 // 21 products and 7 blends, 16 loads). While terms are added acc[i][1] of an even pixel is that of both.
@@ -242,7 +283,9 @@ template <class T, int PX, bool Near> NPCONV_NOINLINE void half_sum(Block<T>& b)
 template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void tile_sum(Block<T>& b) {
     if constexpr (registers == 32 && KV == 2 && !TwoRows && PX + 2 >= most_pixels)
         if (2 * b.last_channels <= lanes<T> && (Near ? b.in_order : b.dense) && b.term < b.end) return half_sum<T, PX, Near>(b);
-    if constexpr (!TwoRows)
+    if constexpr (registers == 32 && KV == 1 && !Near && !TwoRows)
+        if (b.dense && b.term < b.end) return quad_sum<T, PX>(b);
+    if constexpr (!TwoRows && (registers == 16 || KV > 1 || Near))
         if ((Near ? b.panel : b.dense) && b.term < b.end) return even_sum<T, PX, KV, Near, Near ? panel_slots<T> : 1>(b);
     if (unroll > 1 && b.in_order && b.term < b.end) return ordered_sum<T, PX, KV, Near, TwoRows>(b);
     const T* const w = b.w;

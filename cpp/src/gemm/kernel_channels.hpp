@@ -250,15 +250,6 @@ template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const De
             advance = ahead.fetches(block) * ahead.step;
         }
         block.x = tile.x;
-        if constexpr (KV == 1 && !Near)
-            if (block.dense && n > 1 && pixels == most_pixels && block.term < block.end) {
-                n -= n % 2;
-                block.tiles = n / 2;
-                ahead.take(block, n / 2 * advance);
-                even_sum<T, 2 * most_pixels, 1, false, 1>(block);
-                block.dst += n * most_pixels * a.store.pixel_stride;
-                continue;
-            }
         block.tiles = n;
         ahead.take(block, n * advance);
         any_tile<T, KV, Near, false>(pixels, block);

@@ -110,6 +110,19 @@ NPCONV_INLINE __m512 load_twice(const float* p) { return _mm512_broadcast_f32x8(
 NPCONV_INLINE __m512d load_twice(const double* p) { return _mm512_broadcast_f64x4(_mm256_loadu_pd(p)); }
 NPCONV_INLINE __m512 blend_halves(__m512 a, __m512 b) { return _mm512_mask_blend_ps(0xff00, a, b); }
 NPCONV_INLINE __m512d blend_halves(__m512d a, __m512d b) { return _mm512_mask_blend_pd(0xf0, a, b); }
+// One load, four shuffles: kept from the compiler, which prefers a load for each.
+NPCONV_INLINE void load_four(const float* p, __m512 (&out)[4]) {
+    __m512 quad = _mm512_broadcast_f32x4(_mm_loadu_ps(p));
+    __asm__("" : "+v"(quad));
+    out[0] = _mm512_permute_ps(quad, 0x00), out[1] = _mm512_permute_ps(quad, 0x55);
+    out[2] = _mm512_permute_ps(quad, 0xaa), out[3] = _mm512_permute_ps(quad, 0xff);
+}
+NPCONV_INLINE void load_four(const double* p, __m512d (&out)[4]) {
+    __m512d quad = _mm512_broadcast_f64x4(_mm256_loadu_pd(p));
+    __asm__("" : "+v"(quad));
+    out[0] = _mm512_permutex_pd(quad, 0x00), out[1] = _mm512_permutex_pd(quad, 0x55);
+    out[2] = _mm512_permutex_pd(quad, 0xaa), out[3] = _mm512_permutex_pd(quad, 0xff);
+}
 NPCONV_INLINE void join_halves(__m512 a, __m512 b, __m512& lo, __m512& hi) {
     lo = _mm512_shuffle_f32x4(a, b, 0x44);
     hi = _mm512_shuffle_f32x4(a, b, 0xee);
