@@ -33,29 +33,32 @@ namespace npconv::NPCONV_THIS_ISA {
 namespace {
 
 // 49 pixels, nine narrow tiles, must be one run: a last tile of its own would read all weights again (1.2 to 1.3 times as fast).
-constexpr int run_pixels = registers == 16 ? 12 * most_pixels : 8 * most_pixels, run_tiles = 16;
+constexpr int run_pixels = registers == 16 ? 12 * most_pixels : 8 * most_pixels, run_kinds = 16;
 // How many pixels ahead the lines of a straight tile are fetched for writing, if they are: one tile of 27 terms is over before a
 // line is there (3x224 -> 64 k3 took 1.2 times as long).
 constexpr int fetch_distance = 3 * most_pixels;
 constexpr std::int64_t near_weights = 128 * 1024;  // that L2 keeps beside all else: they need not be fetched ahead
 
-template <class T> struct Tile {
+// Tiles of one size and the same terms, whose pixels follow one another in X and in the output: what is said of all at once costs shallow
+// layers nothing between two of them (32x112 -> 16 k1: 7 % of the time before).
+template <class T> struct AlikeTiles {
     const DenseSum* sum;
     const T* x;
-    int pixels;
+    int pixels, count;  // of each; how many
     bool two_rows;
 };
 
 // Tiles whose pixels follow one another in the output.
 template <class T> struct Run {
-    Tile<T> tile[run_tiles];
-    int tiles = 0, pixels = 0;
+    AlikeTiles<T> alike[run_kinds];
+    int kinds = 0, pixels = 0;
     std::int64_t pixel = 0;  // index of the first
 
-    NPCONV_INLINE bool takes(int n) const { return tiles < run_tiles && pixels + n <= run_pixels; }
-    NPCONV_INLINE void add(const Tile<T>& t) {
-        tile[tiles++] = t;
-        pixels += t.pixels;
+    // How many more tiles of n pixels fit in.
+    NPCONV_INLINE int room(int n) const { return kinds < run_kinds ? (run_pixels - pixels) / n : 0; }
+    NPCONV_INLINE void add(const AlikeTiles<T>& t) {
+        alike[kinds++] = t;
+        pixels += t.count * t.pixels;
     }
 };
 
@@ -83,27 +86,36 @@ public:
     }
 
     NPCONV_INLINE bool next(Run<T>& run) {
-        run.tiles = run.pixels = 0;
+        run.kinds = run.pixels = 0;
         run.pixel = a_.pixel + row_ * a_.pixel_row + begin_;
         while (row_ < a_.rows) {
             const bool two = pairs_ && row_ + 1 < a_.rows && kind(row_) == kind(row_ + 1);
             const std::int64_t size = size_ + (tile_ < longer_);
-            const int n = int(two ? 2 * a_.row_pixels : size);
-            if (!run.takes(n)) break;
+            const int n = int(two ? 2 * a_.row_pixels : size), room = run.room(n);
+            if (room < 1) break;
             const int edge = a_.sums.edges > 1 ? (tile_ == 0) + 2 * (tile_ + 1 == tiles_) : 0;
+            const std::int64_t alike = alike_tiles(), count = alike < room ? alike : room;
             const T* x = a_.x + (a_.x_tile ? tile_ * a_.x_tile : row_ * a_.x_row_stride + begin_ * a_.x_step);
-            run.add({a_.sums.sums + kind(row_) * a_.sums.edges + edge, x, n, two});
-            begin_ += size;
-            if (++tile_ < end_) continue;
+            run.add({a_.sums.sums + kind(row_) * a_.sums.edges + edge, x, n, int(count), two});
+            begin_ += count * size;
+            tile_ += count;
+            if (tile_ < end_) continue;
             tile_ = a_.tile_begin;
             begin_ = first_;
             row_ += two ? 2 : 1;
             if (!whole_rows_) break;
         }
-        return run.tiles > 0;
+        return run.kinds > 0;
     }
 
 private:
+    // How many tiles of this row, from this one on, are as long and have the same terms; tiles of a panel don't follow one another.
+    NPCONV_INLINE std::int64_t alike_tiles() const {
+        if (a_.x_tile || (a_.sums.edges > 1 && tile_ == 0)) return 1;
+        std::int64_t end = tile_ < longer_ && longer_ < end_ ? longer_ : end_;
+        if (a_.sums.edges > 1 && end == tiles_ && tile_ + 1 < tiles_) --end;
+        return end - tile_;
+    }
     NPCONV_INLINE int kind(std::int64_t row) const { return a_.sums.row_kind ? a_.sums.row_kind[row] : 0; }
 
     const DenseSweep<T>& a_;
@@ -165,8 +177,8 @@ template <class T> struct Ahead {
         from = reinterpret_cast<const char*>(weights);
         bytes = (rows < dense_block ? rows : dense_block) * pitch * std::int64_t(sizeof(T));
         std::int64_t all = 0, one = 0;
-        for (int i = 0; i < run.tiles; ++i, all += one)
-            if (i == 0 || run.tile[i].sum != run.tile[i - 1].sum) one = fetches(run.tile[i].sum->terms(group));
+        for (int i = 0; i < run.kinds; all += one * run.alike[i++].count)
+            if (i == 0 || run.alike[i].sum != run.alike[i - 1].sum) one = fetches(run.alike[i].sum->terms(group));
         step = (bytes + 64 * all) / (64 * all + 1) * 64;
     }
     // A tile takes `advance` bytes.
@@ -219,9 +231,8 @@ template <class T> NPCONV_INLINE void set_fetch(Block<T>& b, const DenseSweep<T>
 }
 
 // A run whose sums are one block each and go straight to memory: little more than a call between the tiles of shallow layers,
-// which are over in a few hundred cycles. Two tiles at a time meet a single vector of channels: six sums are too few to hide how long
-// a product takes (AVX2: 127 instructions for 48 products, none on the stack), and fourteen lose a third between the tiles (32x112 -> 16
-// k1 62 % of the FMA peak, 28 sums 75; Zen 5).
+// which are over in a few hundred cycles. With 16 registers two tiles at a time meet a single vector of channels: six sums are too few to
+// hide how long a product takes (127 instructions for 48 products, none on the stack).
 template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const DenseSweep<T>& a, const Run<T>& run, const T* w, std::int64_t oc, std::int64_t channels) {
     Block<T> block;
     WholeVectors<T, KV> whole;
@@ -238,22 +249,30 @@ template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const De
     set_fetch(block, a, run, channels, KV * lanes<T>);
     const DenseSum* sum = nullptr;
     std::int64_t advance = 0;
-    for (int i = 0, n = 0; i < run.tiles; i += n) {
-        const Tile<T>& tile = run.tile[i];
-        const int pixels = tile.pixels;
-        const auto follows = [&](const Tile<T>& t) { return t.sum == tile.sum && t.pixels == pixels && t.x == tile.x + n * pixels * a.x_step; };
-        for (n = 1; i + n < run.tiles && follows(run.tile[i + n]);) ++n;
-        if (tile.sum != sum) {  // seldom: only tiles that meet padding have terms of their own
-            sum = tile.sum;
+    for (int i = 0; i < run.kinds; ++i) {
+        const AlikeTiles<T>& tiles = run.alike[i];
+        if (tiles.sum != sum) {  // seldom: only tiles that meet padding have terms of their own
+            sum = tiles.sum;
             cut_block(block, sum->last, 0, dense_block);
             block.dense = !Near && sum->last.step == 1;
             advance = ahead.fetches(block) * ahead.step;
         }
-        block.x = tile.x;
-        block.tiles = n;
-        ahead.take(block, n * advance);
-        any_tile<T, KV, Near, false>(pixels, block);
-        block.dst += n * pixels * a.store.pixel_stride;
+        const std::int64_t pixel_stride = a.store.pixel_stride;
+        block.x = tiles.x;
+        block.tiles = tiles.count;
+        ahead.take(block, tiles.count * advance);
+        if constexpr (registers == 16 && KV == 1 && !Near)
+            if (block.dense && tiles.pixels == most_pixels && tiles.count > 1 && block.term < block.end) {
+                const int pairs = tiles.count / 2, pixels = pairs * 2 * most_pixels;
+                block.tiles = pairs;
+                even_sum<T, 2 * most_pixels, 1, false, 1>(block);
+                block.x += pixels * a.x_step;
+                block.dst += pixels * pixel_stride;
+                block.tiles = tiles.count % 2;
+                if (block.tiles == 0) continue;
+            }
+        any_tile<T, KV, Near, false>(tiles.pixels, block);
+        block.dst += block.tiles * tiles.pixels * pixel_stride;
     }
 }
 
@@ -271,7 +290,7 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
     block.x_step = a.x_step;
     block.x_row = a.x_row_stride;
     block.panel = a.x_tile != 0;
-    const DenseSum& any = *run.tile[0].sum;  // the number of groups and what lies between them is common to all
+    const DenseSum& any = *run.alike[0].sum;  // the number of groups and what lies between them is common to all
     // Where edges have lists of their own one block is a whole group.
     const bool cut = near_terms < dense_block && !a.x_tile && (Near || any.terms(0).step != 1) && a.sums.edges == 1 && !a.sums.row_kind;
     const bool straight = goes_straight(a, channels), fetched = fetches_output(a);
@@ -290,25 +309,28 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
             std::int64_t pixel = run.pixel;
             const DenseSum* sum = nullptr;
             std::int64_t advance = 0;
-            for (int i = 0; i < run.tiles; ++i) {
-                const Tile<T>& tile = run.tile[i];
-                if (last && fetched) fetch_output(a.store, oc, channels, pixel, tile.pixels);
-                if (tile.sum != sum) {  // seldom: only tiles that meet padding have terms of their own
-                    sum = tile.sum;
+            for (int i = 0; i < run.kinds; ++i) {
+                const AlikeTiles<T>& tiles = run.alike[i];
+                if (tiles.sum != sum) {  // seldom: only tiles that meet padding have terms of their own
+                    sum = tiles.sum;
                     cut_block(block, sum->terms(g), from, step);
                     block.dense = !Near && sum->terms(g).step == 1;
                     advance = ahead.fetches(block) * ahead.step;
                 }
-                ahead.take(block, advance);
-                block.x = tile.x + g * any.x_group;
-                if (tile.two_rows)
-                    any_tile<T, KV, Near, true>(tile.pixels, block);
-                else
-                    any_tile<T, KV, Near, false>(tile.pixels, block);
-                block.sums += tile.pixels * pitch;
-                block.part += tile.pixels * pitch;
-                block.dst += tile.pixels * a.store.pixel_stride;
-                pixel += tile.pixels;
+                block.x = tiles.x + g * any.x_group;
+                for (int k = 0; k < tiles.count; ++k) {
+                    if (last && fetched) fetch_output(a.store, oc, channels, pixel, tiles.pixels);
+                    ahead.take(block, advance);
+                    if (tiles.two_rows)
+                        any_tile<T, KV, Near, true>(tiles.pixels, block);
+                    else
+                        any_tile<T, KV, Near, false>(tiles.pixels, block);
+                    block.x += tiles.pixels * a.x_step;
+                    block.sums += tiles.pixels * pitch;
+                    block.part += tiles.pixels * pitch;
+                    block.dst += tiles.pixels * a.store.pixel_stride;
+                    pixel += tiles.pixels;
+                }
             }
             if (block.complete) count.next(sums, run.pixels * pitch);
         }
