@@ -193,7 +193,8 @@ template <class T, int PX, int KV, bool Near, int Step> NPCONV_NOINLINE void eve
 }
 
 // One vector of channels meets dense terms four at a time: a product that reads its pixel from memory takes a load, and two of those a
-// cycle are all that a core has. Every other pixel is therefore loaded once for four terms, whose copies are shuffles of registers.
+// cycle are all that a core has. Every other pixel is therefore loaded once for four terms, whose copies are shuffles of registers (a loop in
+// L1 92 -> 99 % of the FMA peak, Zen 5, from a quarter to two thirds of the pixels alike, all 78; 32x112 -> 16 k1 channels-last 71 -> 79).
 template <class T, int PX> NPCONV_INLINE void add_quad(Vec<T> (&acc)[PX][1], const T* p, std::ptrdiff_t x_step, const T* w) {
     Vec<T> weight[4];
     NPCONV_UNROLL for (int u = 0; u < 4; ++u) weight[u] = load(w + u * lanes<T>);

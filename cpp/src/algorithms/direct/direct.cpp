@@ -115,7 +115,7 @@ const char* const param_names[] = {"tile", "shared", "rows", "columns", "split",
 }  // namespace
 
 extern const Algorithm direct_algorithm;
-const Algorithm direct_algorithm = {"direct", 12, param_names, refuse, estimate, candidates, make_plan};
+const Algorithm direct_algorithm = {"direct", 13, param_names, refuse, estimate, candidates, make_plan};
 
 namespace {
 std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p) {
