@@ -68,9 +68,11 @@ template <class T> struct Work {
     std::ptrdiff_t next_step;
     const T* w;
     std::ptrdiff_t weight_row;  // see DenseSweep
+    int blocks;                 // of channels that follow one another, w_block apart; one if the tile copies pixels
+    std::ptrdiff_t w_block;
     T* sums;
     bool in_order, accumulate, straight, fetch;
-    std::ptrdiff_t fetch_from;  // lines that are fetched for writing, from dst
+    std::ptrdiff_t fetch_from, fetch_last;  // lines that are fetched for writing, from dst; with the last block
     T* dst;
     std::int64_t channel_stride, pixels;
     Straight<T> epilogue;
@@ -79,6 +81,13 @@ template <class T> struct Work {
     NPCONV_INLINE void set_output(const DenseStore<T>& s, std::int64_t oc) {
         channel_stride = s.channel_stride;
         epilogue.set(s.epilogue, oc);
+    }
+    NPCONV_INLINE void next_block(int channels, bool last) {
+        w += w_block;
+        dst += channels * channel_stride;
+        if (epilogue.scale) epilogue.scale += channels;
+        if (epilogue.bias) epilogue.bias += channels;
+        if (last) fetch_from = fetch_last;
     }
 };
 
@@ -247,69 +256,79 @@ template <Staging S, int NV, class T> NPCONV_INLINE void fetch_pixels(const T* n
     }
 }
 
-// Sums of MR channels x NV vectors over terms that lie evenly apart, of as many tiles as follow one another.
+// Sums of MR channels x NV vectors over terms that lie evenly apart, of as many tiles as follow one another, and then of more blocks of
+// channels: a call and what it reads take as long as two or three terms of a tile.
 template <class T, int MR, int NV, Staging S, class Channels> NPCONV_NOINLINE void even_sums(Work<T>& work) {
     constexpr int L = lanes<T>;
     constexpr bool copies = S == Staging::copies;
     Channels channels(work.weight_row * std::ptrdiff_t(sizeof(T)), sizeof(T), MR);
     const std::ptrdiff_t W = channels.template term<MR>();
-    const T* const first = work.w + std::int64_t(work.term->w) * W;
-    const T *const end = first + (work.end - work.term) * W, *const last = end - 3 * W;
     const std::ptrdiff_t step = work.step, three = 3 * step, next_step = work.next_step;
-    const T *even = work.even, *fetched = work.next;
     T* stage = work.stage;
-    Output<T, MR, NV> output(work);
-    Vec<T> acc[MR][NV];
-    do {
-        output.begin(acc);
-        const T *p = even, *row = first, *next = fetched;
-        const auto add = [&](const T* pixels, const T* weights) NPCONV_INLINE_LAMBDA {
-            add_term<T, MR, NV, copies>(acc, pixels, weights, channels, stage);
-            if constexpr (copies) stage += NV * L;
-        };
-        NPCONV_NO_UNROLL for (; row < last; p += 4 * step, row += 4 * W) {
-            fetch_pixels<S, NV>(next);
-            next += next_step;
-            channels.hide();
-            add(p, row);
-            add(p + step, row + W);
-            add(p + 2 * step, row + 2 * W);
-            add(p + three, row + 3 * W);
-        }
-        NPCONV_NO_UNROLL for (; row < end; p += step, row += W) add(p, row);
-        even += work.tile_step;
-        fetched += NV * L;
-    } while (output.put(acc));
+    for (int block = 1;; ++block) {
+        const T* const first = work.w + std::int64_t(work.term->w) * W;
+        const T *const end = first + (work.end - work.term) * W, *const last = end - 3 * W;
+        const T *even = work.even, *fetched = work.next;
+        Output<T, MR, NV> output(work);
+        Vec<T> acc[MR][NV];
+        do {
+            output.begin(acc);
+            const T *p = even, *row = first, *next = fetched;
+            const auto add = [&](const T* pixels, const T* weights) NPCONV_INLINE_LAMBDA {
+                add_term<T, MR, NV, copies>(acc, pixels, weights, channels, stage);
+                if constexpr (copies) stage += NV * L;
+            };
+            NPCONV_NO_UNROLL for (; row < last; p += 4 * step, row += 4 * W) {
+                fetch_pixels<S, NV>(next);
+                next += next_step;
+                channels.hide();
+                add(p, row);
+                add(p + step, row + W);
+                add(p + 2 * step, row + 2 * W);
+                add(p + three, row + 3 * W);
+            }
+            NPCONV_NO_UNROLL for (; row < end; p += step, row += W) add(p, row);
+            even += work.tile_step;
+            fetched += NV * L;
+        } while (output.put(acc));
+        if (copies || block >= work.blocks) return;
+        work.next_block(MR, block + 1 == work.blocks);
+    }
 }
 
 // The same over any block of terms, with packed weights.
 template <class T, int MR, int NV> NPCONV_NOINLINE void list_sums(Work<T>& work) {
     constexpr int L = lanes<T>;
     const DenseTerm *const begin = work.term, *const end = work.end;
-    const std::ptrdiff_t ahead = work.ahead;
-    const T *const w = work.w, *x = work.x;
+    std::ptrdiff_t ahead = work.ahead;
     const Packed packed(0, 0, MR);
     const bool by_rows = unroll > 1 && work.in_order && begin < end;
-    Output<T, MR, NV> output(work);
-    Vec<T> acc[MR][NV];
-    do {
-        output.begin(acc);
-        const DenseTerm* t = begin;
-        if (by_rows) {
-            const T* row = w + std::int64_t(t->w) * MR;
-            NPCONV_NO_UNROLL for (; end - t >= unroll; t += unroll, row += unroll * MR)
-                NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T>(acc, x + t[u].x, row + u * MR, packed);
-        }
-        NPCONV_NO_UNROLL for (; t < end; ++t) {
-            const T* p = x + t->x;
-            if (wide && ahead) {
-                NPCONV_UNROLL for (int b = 0; b < NV * L * int(sizeof(T)); b += 64)
-                    prefetch(reinterpret_cast<const char*>(p + ahead) + b);
+    for (int block = 1;; ++block) {
+        const T *const w = work.w, *x = work.x;
+        Output<T, MR, NV> output(work);
+        Vec<T> acc[MR][NV];
+        do {
+            output.begin(acc);
+            const DenseTerm* t = begin;
+            if (by_rows) {
+                const T* row = w + std::int64_t(t->w) * MR;
+                NPCONV_NO_UNROLL for (; end - t >= unroll; t += unroll, row += unroll * MR)
+                    NPCONV_UNROLL for (int u = 0; u < unroll; ++u) add_term<T>(acc, x + t[u].x, row + u * MR, packed);
             }
-            add_term<T>(acc, p, w + std::int64_t(t->w) * MR, packed);
-        }
-        x += work.tile_step;
-    } while (output.put(acc));
+            NPCONV_NO_UNROLL for (; t < end; ++t) {
+                const T* p = x + t->x;
+                if (wide && ahead) {
+                    NPCONV_UNROLL for (int b = 0; b < NV * L * int(sizeof(T)); b += 64)
+                        prefetch(reinterpret_cast<const char*>(p + ahead) + b);
+                }
+                add_term<T>(acc, p, w + std::int64_t(t->w) * MR, packed);
+            }
+            x += work.tile_step;
+        } while (output.put(acc));
+        if (block >= work.blocks) return;
+        ahead = 0;
+        work.next_block(MR, block + 1 == work.blocks);
+    }
 }
 
 template <class T> using TileSum = void (*)(Work<T>&);
@@ -427,6 +446,8 @@ template <class T> struct Pixels {
         fetched = found % 4 * (to - from) / 4;
         line = wide ? elements - 1 : found / 4 * elements;
     }
+    // Whether further blocks of channels neither copy nor fetch anything.
+    NPCONV_INLINE bool same_for_all() const { return staging != Staging::copies && fetched < 0; }
     // What all tiles have in common.
     NPCONV_INLINE void begin(Work<T>& work) const {
         work.step = step;
@@ -468,6 +489,7 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
     T* const dst = a.store.dst + oc * a.store.channel_stride + row_pixel;  // where that is rows of pixels
     const DenseSum& sum = a.sums.sums[0];
     Work<T> work;
+    work.blocks = 1;
     work.fetch_from = 0;
     work.w = block_weights(a, j);
     work.weight_row = a.weight_row;
@@ -531,20 +553,21 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
     work.accumulate = false;
     work.straight = true;
     work.fetch = a.fetch_output;
+    work.w_block = most_channels * (a.weight_row ? a.weight_row : a.terms);
     int same[most_chunk];  // tiles that are one call, by the first of them
     for (int i = 0; i < chunk.tiles; i += same[i]) same[i] = alike<T>(chunk, i);
-    for (std::int64_t j = a.block_begin; j < a.block_end; ++j, work.ahead = 0) {
+    const std::int64_t whole = a.oc / most_channels, all_whole = whole < a.block_end ? whole : a.block_end;  // blocks; the end of those taken here
+    for (std::int64_t j = a.block_begin; j < a.block_end; j += work.blocks, work.ahead = 0) {
         const std::int64_t oc = a.oc_first + j * most_channels, left = a.oc - j * most_channels;
         const int channels = int(left < most_channels ? left : most_channels);
         T* const dst = a.store.dst + oc * a.store.channel_stride + row_pixel;
         Pixels<T> pixels(a, terms, 0, 0, terms.all, j, chunk.pixels());
         pixels.begin(work);
         const TileSum<T>* const tile_sum_of = tile_sums<T>(work, channels, pixels.staging);
-        work.w = block_weights(a, j);
-        work.set_output(a.store, oc);
+        work.blocks = pixels.same_for_all() && j < all_whole ? int(all_whole - j) : 1;
         // A tile of few terms is over before a line is there: those of the next block of channels, or of the next chunk.
-        work.fetch_from = j + 1 < a.block_end ? most_channels * a.store.channel_stride
-                                              : chunk.pixels() + (a.block_begin - j) * most_channels * a.store.channel_stride;
+        const std::int64_t last = j + work.blocks - 1, block_stride = most_channels * a.store.channel_stride;
+        work.fetch_last = last + 1 < a.block_end ? block_stride : chunk.pixels() + (a.block_begin - last) * block_stride;
         for (int i = 0, n = 0; i < chunk.tiles; i += n) {
             const Tile& tile = chunk.tile[i];
             work.x = x + tile.x;
@@ -552,6 +575,9 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
             n = same[i];
             if (pixels.staging != Staging::none) pixels.stage += (n - 1) * a.terms * tile.vectors * lanes<T>;
             work.tiles = n;
+            work.w = block_weights(a, j);
+            work.set_output(a.store, oc);
+            work.fetch_from = work.blocks > 1 ? block_stride : work.fetch_last;
             work.dst = dst + tile.begin;
             work.pixels = tile.pixels;
             tile_sum_of[tile.vectors - 1](work);
