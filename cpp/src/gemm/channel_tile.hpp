@@ -17,6 +17,7 @@ constexpr int unroll = registers == 16 ? 4 : 1;
 // A block of terms takes 16 KB of weights and the pixels one line a term, too much for an L1 of 32 KB: with 16 registers,
 // whose tiles are narrower than a line, a run takes half a block at a time (1.2 times as fast for 512x7 -> 2048 k1). A tile of
 // a panel is half as large, and 4 % faster without.
+constexpr int least_pixels = 4;  // of loops of their own for evenly spaced terms: more code than that is worth for fewer
 constexpr int near_terms = registers == 16 ? dense_block / 2 : dense_block;
 // The pixels of the next tile, where a term has room for that: in planes each channel is a line of its own, which no CPU foresees
 // (Zen 5: 256x130 -> 64 k1 1.7, 1024x65 -> 256 1.15 times as fast; strided pixels lose 4 %).
@@ -37,10 +38,8 @@ template <class T> struct Block {
     std::ptrdiff_t ahead_step;
     T *sums, *part;  // of the tile; of this block alone, while it is not complete
     bool resume, complete, accumulate;  // from `part`; to sums, not to `part`; on top of what stands there
-    // The sum is finished and leaves the registers for pixels of dense channels; then as many tiles as `tiles` says may follow
-    // one another in X and there.
-    bool straight;
-    int tiles;
+    bool straight;  // the sum is finished and leaves the registers for pixels of dense channels
+    int tiles;      // how many follow one another in X and where their sums go
     T* dst;
     std::int64_t pixel_stride;
     std::int64_t last_channels;  // of the last vector
@@ -91,9 +90,10 @@ template <class T, int PX, int KV> NPCONV_INLINE void store_pixels(const Block<T
     }
 }
 
-template <class T, int PX, int KV, bool Straight> NPCONV_INLINE void put_sums(const Block<T>& b, T* dst, Vec<T> (&acc)[PX][KV]) {
+template <class T, int PX, int KV, bool Straight>
+NPCONV_INLINE void put_sums(const Block<T>& b, std::ptrdiff_t tile, T* dst, Vec<T> (&acc)[PX][KV]) {
     constexpr int L = lanes<T>;
-    T* const sums = near_terms == dense_block || b.complete ? b.sums : b.part;
+    T* const sums = (near_terms == dense_block || b.complete ? b.sums : b.part) + tile;
     if ((near_terms == dense_block || b.complete) && b.accumulate) {
         NPCONV_UNROLL for (int i = 0; i < PX; ++i)
             NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = add(load(sums + (i * KV + v) * L), acc[i][v]);
@@ -106,7 +106,7 @@ template <class T, int PX, int KV, bool Straight> NPCONV_INLINE void put_sums(co
         NPCONV_UNROLL for (int v = 0; v < KV; ++v) store(sums + (i * KV + v) * L, acc[i][v]);
 }
 
-// Tiles that follow one another (more than one only if they go straight): where they begin and where their sums go. Whole tiles of sums
+// Tiles that follow one another (more than one only of single rows): where they begin and where their sums go. Whole tiles of sums
 // that are one block leave with a minimum of instructions: what lies between the products of two tiles keeps those of the second out of the queues.
 template <class T, int PX, int KV, bool Straight> struct Tiles {
     static constexpr bool whole = Straight && PX >= most_pixels;
@@ -117,6 +117,7 @@ template <class T, int PX, int KV, bool Straight> struct Tiles {
     const T* const bias;
     const bool plain;
     int left;
+    std::ptrdiff_t sums = 0;  // of this tile, from those of the first
 
     NPCONV_INLINE explicit Tiles(Block<T>& block)
         : b(block), x(b.x), dst(b.dst), x_tile(PX * b.x_step), dst_tile(PX * b.pixel_stride), bias(b.epilogue.bias),
@@ -126,7 +127,7 @@ template <class T, int PX, int KV, bool Straight> struct Tiles {
         NPCONV_UNROLL for (int i = 0; i < PX; ++i)
             NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = set1(T(0));
         if (near_terms == dense_block || !b.resume) return;
-        const T* const part = b.part;
+        const T* const part = b.part + sums;
         NPCONV_UNROLL for (int i = 0; i < PX; ++i)
             NPCONV_UNROLL for (int v = 0; v < KV; ++v) acc[i][v] = load(part + (i * KV + v) * lanes<T>);
     }
@@ -137,7 +138,8 @@ template <class T, int PX, int KV, bool Straight> struct Tiles {
             b.epilogue.clamp(acc);
             store_pixels<T>(b, dst, acc);
         } else {
-            put_sums<T, PX, KV, Straight>(b, dst, acc);
+            put_sums<T, PX, KV, Straight>(b, sums, dst, acc);
+            sums += PX * KV * lanes<T>;
         }
         x += x_tile;
         dst += dst_tile;
@@ -284,9 +286,9 @@ template <class T, int PX, bool Near> NPCONV_NOINLINE void half_sum(Block<T>& b)
 template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void tile_sum(Block<T>& b) {
     if constexpr (registers == 32 && KV == 2 && !TwoRows && PX + 2 >= most_pixels)
         if (2 * b.last_channels <= lanes<T> && (Near ? b.in_order : b.dense) && b.term < b.end) return half_sum<T, PX, Near>(b);
-    if constexpr (registers == 32 && KV == 1 && !Near && !TwoRows)
+    if constexpr (registers == 32 && KV == 1 && !Near && !TwoRows && PX >= least_pixels)
         if (b.dense && b.term < b.end) return quad_sum<T, PX>(b);
-    if constexpr (!TwoRows && (registers == 16 || KV > 1 || Near))
+    if constexpr (!TwoRows && (registers == 16 || ((KV > 1 || Near) && PX >= least_pixels)))
         if ((Near ? b.panel : b.dense) && b.term < b.end) return even_sum<T, PX, KV, Near, Near ? panel_slots<T> : 1>(b);
     if (unroll > 1 && b.in_order && b.term < b.end) return ordered_sum<T, PX, KV, Near, TwoRows>(b);
     const T* const w = b.w;

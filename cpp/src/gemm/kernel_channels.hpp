@@ -285,7 +285,6 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
     BlockCount<T> count;
     Block<T> block;
     WholeVectors<T, KV> whole;
-    block.tiles = 1;
     block.fetch = nullptr;
     Ahead<T> ahead;
     block.w = w;
@@ -320,18 +319,20 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
                     advance = ahead.fetches(block) * ahead.step;
                 }
                 block.x = tiles.x + g * any.x_group;
-                for (int k = 0; k < tiles.count; ++k) {
-                    if (last && fetched) fetch_output(a.store, oc, channels, pixel, tiles.pixels);
-                    ahead.take(block, advance);
+                block.tiles = last && fetched ? 1 : tiles.count;
+                const int pixels = block.tiles * tiles.pixels;
+                for (int k = 0; k < tiles.count; k += block.tiles) {
+                    if (last && fetched) fetch_output(a.store, oc, channels, pixel, pixels);
+                    ahead.take(block, block.tiles * advance);
                     if (tiles.two_rows)
                         any_tile<T, KV, Near, true>(tiles.pixels, block);
                     else
                         any_tile<T, KV, Near, false>(tiles.pixels, block);
-                    block.x += tiles.pixels * a.x_step;
-                    block.sums += tiles.pixels * pitch;
-                    block.part += tiles.pixels * pitch;
-                    block.dst += tiles.pixels * a.store.pixel_stride;
-                    pixel += tiles.pixels;
+                    block.x += pixels * a.x_step;
+                    block.sums += pixels * pitch;
+                    block.part += pixels * pitch;
+                    block.dst += pixels * a.store.pixel_stride;
+                    pixel += pixels;
                 }
             }
             if (block.complete) count.next(sums, run.pixels * pitch);
