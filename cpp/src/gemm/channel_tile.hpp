@@ -14,10 +14,10 @@ constexpr int most_pixels = registers == 32 ? 14 : 6;
 // weights in order are taken four at a time (23 instructions a term, not 29: 1.02 to 1.16 times as fast on Zen 3, layer
 // against layer). More products hide all that.
 constexpr int unroll = registers == 16 ? 4 : 1;
+constexpr int least_pixels = 4;  // of loops of their own for evenly spaced terms: more code than that is worth for fewer
 // A block of terms takes 16 KB of weights and the pixels one line a term, too much for an L1 of 32 KB: with 16 registers,
 // whose tiles are narrower than a line, a run takes half a block at a time (1.2 times as fast for 512x7 -> 2048 k1). A tile of
 // a panel is half as large, and 4 % faster without.
-constexpr int least_pixels = 4;  // of loops of their own for evenly spaced terms: more code than that is worth for fewer
 constexpr int near_terms = registers == 16 ? dense_block / 2 : dense_block;
 // The pixels of the next tile, where a term has room for that: in planes each channel is a line of its own, which no CPU foresees
 // (Zen 5: 256x130 -> 64 k1 1.7, 1024x65 -> 256 1.15 times as fast; strided pixels lose 4 %).
