@@ -240,7 +240,7 @@ template <class T, int PX> NPCONV_NOINLINE void quad_sum(Block<T>& b) {
 // 21 products and 7 blends, 16 loads). While terms are added acc[i][1] of an even pixel is that of both.
 template <class T, int PX, bool Near> NPCONV_INLINE void add_half_term(Vec<T> (&acc)[PX][2], const T* p, std::ptrdiff_t x_step, const T* w) {
     const Vec<T> whole = load(w), twice = load_twice(w + lanes<T>);
-    Vec<T> before;
+    Vec<T> before = whole;  // of the pixel before; no warning of sanitizer builds
     NPCONV_UNROLL for (int i = 0; i < PX; ++i) {
         if (!Near && i > 0 && i % 3 == 0) {
             p += 3 * x_step;
