@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import matrix
+import numpy as np
 import pytest
 
+import npconv as nc
 from npconv import _npconv
 
 PROGRAM = Path(__file__).with_name("candidate_worker.py")
@@ -29,3 +31,15 @@ def test_every_candidate(rigor, isa, environment):
     assert answer["failures"] == 0, "\n".join(answer["failed"])
     assert set(answer["ran"]) == set(matrix.ALGORITHMS) - {"reference"}
     assert min(answer["ran"].values()) > 50
+
+
+# Wisdom knows nothing of epilogues: what a tuning with one measured must be among the candidates without. Lists that are cut.
+@pytest.mark.parametrize("channels, size, outputs, threads", [(56, 58, 165, 4), (78, 52, 132, 4), (192, 54, 137, 2)])
+def test_candidates_are_those_of_the_sum(channels, size, outputs, threads):
+    w = np.zeros((outputs, channels, 1, 1), "float32")
+    for rigor in ("measure", "exhaustive"):
+        bare, fused = (
+            {c[:2] for c in _npconv.candidates(nc.plan_conv2d((1, channels, size, size), w, **e).descriptor, threads, rigor)}
+            for e in ({}, {"residual": True, "activation": "silu"})
+        )
+        assert bare == fused

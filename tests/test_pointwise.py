@@ -229,11 +229,21 @@ def test_results_that_begin_within_a_vector(dtype):
         assert np.isnan(memory[:begin]).all() and np.isnan(memory[begin + want.size :]).all()
 
 
-# A result that is fetched for writing: of more than 64 terms, larger than L2 by far (up to 512 KB of it; elsewhere the same without).
-def test_large_result():
+# A result that is fetched for writing: of more than 64 terms, larger than four times L2 (of up to 2 MB; elsewhere the same without). Several
+# blocks of channels, of which the last isn't whole.
+@pytest.mark.parametrize("order", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_large_result(dtype, order):
     rng = np.random.default_rng(8)
-    x = rng.integers(-4, 5, (1, 66, 128, 128)).astype("float32")
-    w = rng.integers(-3, 4, (37, 66, 1, 1)).astype("float32")
-    want = oracle.conv(x, w, activation="relu")
-    for plan in by_every_candidate(x, w, activation="relu"):
-        np.testing.assert_array_equal(plan(x), want, err_msg=plan.parameters)
+    outputs = 141 if dtype == "float32" else 75
+    x = rng.integers(-4, 5, (1, 66, 128, 128)).astype(dtype)
+    w = rng.integers(-3, 4, (outputs, 66, 1, 1)).astype(dtype)
+    scale, bias = (rng.integers(-3, 4, outputs).astype(dtype) for _ in range(2))
+    want = oracle.conv(x, w, bias, scale=scale, activation="relu")
+    if order == "NHWC":
+        x, want = (np.ascontiguousarray(np.moveaxis(a, 1, -1)) for a in (x, want))
+    out = np.empty(want.shape, dtype)
+    for plan in by_every_candidate(x, w, bias, scale=scale, activation="relu", data_format=order, weight_format="OIHW"):
+        out[...] = np.nan
+        plan(x, out=out)
+        np.testing.assert_array_equal(out, want, err_msg=plan.parameters)

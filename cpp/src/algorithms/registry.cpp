@@ -30,8 +30,10 @@ std::vector<Params> most_promising(std::vector<Params> found, decltype(Algorithm
     const std::size_t most = rigor == Rigor::exhaustive ? 60 : 12;
     if (distinct.size() <= most) return distinct;
     const Machine machine = builtin_machine(isa);
+    ConvDesc bare = d;  // as wisdom knows it
+    bare.epilogue = {};
     std::vector<std::pair<double, std::size_t>> order;
-    for (std::size_t i = 0; i < distinct.size(); ++i) order.emplace_back(estimate(d, isa, distinct[i], threads, machine), i);
+    for (std::size_t i = 0; i < distinct.size(); ++i) order.emplace_back(estimate(bare, isa, distinct[i], threads, machine), i);
     std::sort(order.begin(), order.end());
     found.clear();
     for (std::size_t i = 0; i < most; ++i) found.push_back(distinct[order[i].second]);

@@ -14,7 +14,7 @@ constexpr int most_pixels = registers == 32 ? 14 : 6;
 // weights in order are taken four at a time (23 instructions a term, not 29: 1.02 to 1.16 times as fast on Zen 3, layer
 // against layer). More products hide all that.
 constexpr int unroll = registers == 16 ? 4 : 1;
-constexpr int least_pixels = 4;  // of loops of their own for evenly spaced terms: more code than that is worth for fewer
+constexpr int least_pixels = registers == 16 ? 1 : 4;  // of loops of their own for evenly spaced terms: for fewer not worth their code
 // A block of terms takes 16 KB of weights and the pixels one line a term, too much for an L1 of 32 KB: with 16 registers,
 // whose tiles are narrower than a line, a run takes half a block at a time (1.2 times as fast for 512x7 -> 2048 k1). A tile of
 // a panel is half as large, and 4 % faster without.
@@ -39,7 +39,7 @@ template <class T> struct Block {
     T *sums, *part;  // of the tile; of this block alone, while it is not complete
     bool resume, complete, accumulate;  // from `part`; to sums, not to `part`; on top of what stands there
     bool straight;  // the sum is finished and leaves the registers for pixels of dense channels
-    int tiles;      // how many follow one another in X and where their sums go
+    int tiles;  // how many follow one another in X and where their sums go
     T* dst;
     std::int64_t pixel_stride;
     std::int64_t last_channels;  // of the last vector
@@ -139,8 +139,8 @@ template <class T, int PX, int KV, bool Straight> struct Tiles {
             store_pixels<T>(b, dst, acc);
         } else {
             put_sums<T, PX, KV, Straight>(b, sums, dst, acc);
-            sums += PX * KV * lanes<T>;
         }
+        sums += PX * KV * lanes<T>;
         x += x_tile;
         dst += dst_tile;
         return Straight && --left > 0;
@@ -196,7 +196,8 @@ template <class T, int PX, int KV, bool Near, int Step> NPCONV_NOINLINE void eve
 
 // One vector of channels meets dense terms four at a time: a product that reads its pixel from memory takes a load, and two of those a
 // cycle are all that a core has. Every other pixel is therefore loaded once for four terms, whose copies are shuffles of registers (a loop in
-// L1 92 -> 99 % of the FMA peak, Zen 5, from a quarter to two thirds of the pixels alike, all 78; 32x112 -> 16 k1 channels-last 71 -> 79).
+// L1 92 -> 99 % of the FMA peak, Zen 5; the same for any share between a quarter and two thirds of the pixels, with all of them 78;
+// 32x112 -> 16 k1 channels-last 71 -> 79).
 template <class T, int PX> NPCONV_INLINE void add_quad(Vec<T> (&acc)[PX][1], const T* p, std::ptrdiff_t x_step, const T* w) {
     Vec<T> weight[4];
     NPCONV_UNROLL for (int u = 0; u < 4; ++u) weight[u] = load(w + u * lanes<T>);
@@ -288,7 +289,7 @@ template <class T, int PX, int KV, bool Near, bool TwoRows> NPCONV_NOINLINE void
         if (2 * b.last_channels <= lanes<T> && (Near ? b.in_order : b.dense) && b.term < b.end) return half_sum<T, PX, Near>(b);
     if constexpr (registers == 32 && KV == 1 && !Near && !TwoRows && PX >= least_pixels)
         if (b.dense && b.term < b.end) return quad_sum<T, PX>(b);
-    if constexpr (!TwoRows && (registers == 16 || ((KV > 1 || Near) && PX >= least_pixels)))
+    if constexpr (!TwoRows && PX >= least_pixels && (registers == 16 || KV > 1 || Near))
         if ((Near ? b.panel : b.dense) && b.term < b.end) return even_sum<T, PX, KV, Near, Near ? panel_slots<T> : 1>(b);
     if (unroll > 1 && b.in_order && b.term < b.end) return ordered_sum<T, PX, KV, Near, TwoRows>(b);
     const T* const w = b.w;

@@ -4,7 +4,7 @@
 // A run of up to 112 pixels (72 with 16 registers), eight tiles or more, takes the terms in blocks of 256, all tiles one block after the other:
 // its weights (32 KB; 16) come from L2 or beyond once for the whole run, fetched ahead by software (without that a deep
 // layer runs at half speed). The sums of the run wait in L1 (14 KB; 5), pixel by pixel, so that they leave in whole lines
-// of the output whatever the tiles were.
+// of the output whatever the tiles were. Runs of few terms whose sums don't wait may be twice as long.
 //
 // Pixels of dense channels (nhwc) are read in place, each a stream, and finished sums go from the registers to pixels of the
 // output (`straight`); where they are one block of terms, runs are outside and weights inside, and tiles of a run that follow one
@@ -33,8 +33,9 @@ namespace npconv::NPCONV_THIS_ISA {
 namespace {
 
 // 49 pixels, nine narrow tiles, must be one run: a last tile of its own would read all weights again (1.2 to 1.3 times as fast).
-constexpr int run_pixels = registers == 16 ? 12 * most_pixels : 8 * most_pixels, run_kinds = 16;
-// Pixels that meet several blocks of few terms may take so much of L1 (16x112 -> 96 k1 1.02 times as fast with runs of 16 tiles).
+constexpr int run_pixels = registers == 16 ? 12 * most_pixels : 8 * most_pixels, run_entries = 16;
+// Runs whose sums don't wait have twice as many pixels where these take no more of L1, up to 27 terms of 4 bytes (16x112 -> 96 k1 1.02
+// times as fast).
 constexpr std::int64_t near_run = 24 * 1024;
 // How many pixels ahead the lines of a straight tile are fetched for writing, if they are: one tile of 27 terms is over before a
 // line is there (3x224 -> 64 k3 took 1.2 times as long).
@@ -52,14 +53,14 @@ template <class T> struct AlikeTiles {
 
 // Tiles whose pixels follow one another in the output.
 template <class T> struct Run {
-    AlikeTiles<T> alike[run_kinds];
-    int kinds = 0, pixels = 0, most = run_pixels;  // most: more than run_pixels only where no sums wait
+    AlikeTiles<T> alike[run_entries];
+    int entries = 0, pixels = 0, most = run_pixels;  // most: more than run_pixels only where no sums wait
     std::int64_t pixel = 0;  // index of the first
 
     // How many more tiles of n pixels fit in.
-    NPCONV_INLINE int room(int n) const { return kinds < run_kinds ? (most - pixels) / n : 0; }
+    NPCONV_INLINE int room(int n) const { return entries < run_entries ? (most - pixels) / n : 0; }
     NPCONV_INLINE void add(const AlikeTiles<T>& t) {
-        alike[kinds++] = t;
+        alike[entries++] = t;
         pixels += t.count * t.pixels;
     }
 };
@@ -88,7 +89,7 @@ public:
     }
 
     NPCONV_INLINE bool next(Run<T>& run) {
-        run.kinds = run.pixels = 0;
+        run.entries = run.pixels = 0;
         run.pixel = a_.pixel + row_ * a_.pixel_row + begin_;
         while (row_ < a_.rows) {
             const bool two = pairs_ && row_ + 1 < a_.rows && kind(row_) == kind(row_ + 1);
@@ -107,7 +108,7 @@ public:
             row_ += two ? 2 : 1;
             if (!whole_rows_) break;
         }
-        return run.kinds > 0;
+        return run.entries > 0;
     }
 
 private:
@@ -179,11 +180,13 @@ template <class T> struct Ahead {
         from = reinterpret_cast<const char*>(weights);
         bytes = (rows < dense_block ? rows : dense_block) * pitch * std::int64_t(sizeof(T));
         std::int64_t all = 0, one = 0;
-        for (int i = 0; i < run.kinds; all += one * run.alike[i++].count)
+        for (int i = 0; i < run.entries; ++i) {
             if (i == 0 || run.alike[i].sum != run.alike[i - 1].sum) one = fetches(run.alike[i].sum->terms(group));
-        step = (bytes + 64 * all) / (64 * all + 1) * 64;
+            all += one * run.alike[i].count;
+        }
+        step = (bytes + all) / (all + 1);  // less than a line, mostly: lines are fetched again and again, but never more of them
     }
-    // A tile takes `advance` bytes.
+    // What is one call takes `advance` bytes.
     NPCONV_INLINE void take(Block<T>& b, std::int64_t advance) {
         b.ahead = from;
         b.ahead_step = bytes > 0 ? step : 0;
@@ -211,6 +214,11 @@ template <class T, int KV> struct WholeVectors {
         return to;
     }
 };
+
+template <class T> NPCONV_INLINE int most_of_run(const DenseSweep<T>& a) {
+    const bool near = 2 * run_pixels * a.terms * std::int64_t(sizeof(T)) <= near_run;
+    return registers == 32 && near && goes_straight(a, lanes<T>) ? 2 * run_pixels : run_pixels;
+}
 
 template <int KV, class T>
 NPCONV_INLINE void set_output(Block<T>& b, const DenseSweep<T>& a, const Run<T>& run, std::int64_t oc, std::int64_t channels, WholeVectors<T, KV>& whole) {
@@ -250,8 +258,9 @@ template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const De
     set_output<KV>(block, a, run, oc, channels, whole);
     set_fetch(block, a, run, channels, KV * lanes<T>);
     const DenseSum* sum = nullptr;
+    const std::int64_t pixel_stride = a.store.pixel_stride;
     std::int64_t advance = 0;
-    for (int i = 0; i < run.kinds; ++i) {
+    for (int i = 0; i < run.entries; ++i) {
         const AlikeTiles<T>& tiles = run.alike[i];
         if (tiles.sum != sum) {  // seldom: only tiles that meet padding have terms of their own
             sum = tiles.sum;
@@ -259,7 +268,6 @@ template <class T, int KV, bool Near> NPCONV_NOINLINE void run_straight(const De
             block.dense = !Near && sum->last.step == 1;
             advance = ahead.fetches(block) * ahead.step;
         }
-        const std::int64_t pixel_stride = a.store.pixel_stride;
         block.x = tiles.x;
         block.tiles = tiles.count;
         ahead.take(block, tiles.count * advance);
@@ -310,7 +318,7 @@ NPCONV_NOINLINE void run_sums(const DenseSweep<T>& a, const Run<T>& run, const T
             std::int64_t pixel = run.pixel;
             const DenseSum* sum = nullptr;
             std::int64_t advance = 0;
-            for (int i = 0; i < run.kinds; ++i) {
+            for (int i = 0; i < run.entries; ++i) {
                 const AlikeTiles<T>& tiles = run.alike[i];
                 if (tiles.sum != sum) {  // seldom: only tiles that meet padding have terms of their own
                     sum = tiles.sum;
@@ -364,7 +372,7 @@ template <class T> void sweep(const DenseSweep<T>& a) {
     const bool straight = a.sums.sums[0].groups == 1;
     Run<T> run;
     if (a.terms <= dense_block && a.store.pixel_stride != 1) {
-        if (registers == 32 && straight && goes_straight(a, lanes<T>) && 2 * run_pixels * a.terms * std::int64_t(sizeof(T)) <= near_run) run.most = 2 * run_pixels;
+        if (straight) run.most = most_of_run(a);
         for (Runs<T> runs(a); runs.next(run);)
             for (std::int64_t b = a.block_begin; b < a.block_end; ++b) block_sums(a, run, b, straight);
     } else {

@@ -165,8 +165,11 @@ template <class T> struct Pixels {
     }
 };
 
+template <class T> NPCONV_INLINE std::ptrdiff_t block_pitch(const DenseSweep<T>& a) {
+    return most_channels * (a.weight_row ? a.weight_row : a.terms);
+}
 template <class T> NPCONV_INLINE const T* block_weights(const DenseSweep<T>& a, std::int64_t j) {
-    return a.weights + j * most_channels * (a.weight_row ? a.weight_row : a.terms);
+    return a.weights + j * block_pitch(a);
 }
 
 // A chunk against weight block j.
@@ -179,7 +182,6 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
     T* const dst = a.store.dst + oc * a.store.channel_stride + row_pixel;  // where that is rows of pixels
     const DenseSum& sum = a.sums.sums[0];
     Work<T> work;
-    work.blocks = 1;
     work.fetch_from = 0;
     work.w = block_weights(a, j);
     work.weight_row = a.weight_row;
@@ -229,7 +231,8 @@ template <class T> NPCONV_INLINE int alike(const Chunk& chunk, int i) {
 }
 
 // A chunk against all weights where one block of terms is the whole sum and goes straight to memory: little more than a
-// call between the tiles of shallow layers, which are over in a few hundred cycles, and nothing between those that are alike.
+// call between the tiles of shallow layers, which are over in a few hundred cycles, and nothing between those that are alike: these meet
+// all blocks of channels that neither copy nor fetch pixels, before others do.
 template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, const Chunk& chunk) {
     const std::int64_t row_pixel = a.pixel + chunk.row * a.pixel_row;
     const T* x = a.x + chunk.row * a.x_row_stride;
@@ -243,10 +246,10 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
     work.accumulate = false;
     work.straight = true;
     work.fetch = a.fetch_output;
-    work.w_block = most_channels * (a.weight_row ? a.weight_row : a.terms);
+    work.w_block = block_pitch(a);
     int same[most_chunk];  // tiles that are one call, by the first of them
     for (int i = 0; i < chunk.tiles; i += same[i]) same[i] = alike<T>(chunk, i);
-    const std::int64_t whole = a.oc / most_channels, all_whole = whole < a.block_end ? whole : a.block_end;  // blocks; the end of those taken here
+    const std::int64_t whole = a.oc / most_channels, whole_end = whole < a.block_end ? whole : a.block_end;  // of the blocks that are whole
     for (std::int64_t j = a.block_begin; j < a.block_end; j += work.blocks, work.ahead = 0) {
         const std::int64_t oc = a.oc_first + j * most_channels, left = a.oc - j * most_channels;
         const int channels = int(left < most_channels ? left : most_channels);
@@ -254,7 +257,7 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
         Pixels<T> pixels(a, terms, 0, 0, terms.all, j, chunk.pixels());
         pixels.begin(work);
         const TileSum<T>* const tile_sum_of = tile_sums<T>(work, channels, pixels.staging);
-        work.blocks = pixels.same_for_all() && j < all_whole ? int(all_whole - j) : 1;
+        work.blocks = pixels.same_for_all() && j < whole_end ? int(whole_end - j) : 1;
         // A tile of few terms is over before a line is there: those of the next block of channels, or of the next chunk.
         const std::int64_t last = j + work.blocks - 1, block_stride = most_channels * a.store.channel_stride;
         work.fetch_last = last + 1 < a.block_end ? block_stride : chunk.pixels() + (a.block_begin - last) * block_stride;

@@ -16,7 +16,7 @@ namespace {
 constexpr bool wide = registers == 32;
 constexpr int most_channels = wide ? 8 : 4;
 constexpr int most_vectors = 3;
-constexpr int ahead_bytes = 1024;      // of weights
+constexpr int ahead_bytes = 1024;  // of weights
 constexpr bool fetch_weights = wide;  // a term of 12 products has no room for it: AVX2 gains 2 to 6 % without
 // Terms at a time: 23 instructions each, not 26, for 12 products; 20 where terms lie evenly apart and need no list.
 constexpr int unroll = wide ? 1 : 4;
@@ -39,16 +39,16 @@ template <class T> struct Work {
     std::ptrdiff_t next_step;
     const T* w;
     std::ptrdiff_t weight_row;  // see DenseSweep
-    int blocks;                 // of channels that follow one another, w_block apart; one if the tile copies pixels
-    std::ptrdiff_t w_block;
+    int blocks = 1;             // of channels that follow one another, w_block apart; one if the tile copies pixels
+    std::ptrdiff_t w_block = 0;
     T* sums;
     bool in_order, accumulate, straight, fetch;
-    std::ptrdiff_t fetch_from, fetch_last;  // lines that are fetched for writing, from dst; with the last block
+    std::ptrdiff_t fetch_from, fetch_last = 0;  // lines that are fetched for writing, from dst; with the last block
     T* dst;
     std::int64_t channel_stride, pixels;
     Straight<T> epilogue;
 
-    // What doesn't change from tile to tile.
+    // What doesn't change from tile to tile of a block; a sum of several blocks leaves what the last of them has.
     NPCONV_INLINE void set_output(const DenseStore<T>& s, std::int64_t oc) {
         channel_stride = s.channel_stride;
         epilogue.set(s.epilogue, oc);
