@@ -232,7 +232,7 @@ template <class T> NPCONV_INLINE int alike(const Chunk& chunk, int i) {
 
 // A chunk against all weights where one block of terms is the whole sum and goes straight to memory: little more than a
 // call between the tiles of shallow layers, which are over in a few hundred cycles, and nothing between those that are alike: these meet
-// all blocks of channels that neither copy nor fetch pixels, before others do.
+// all blocks of channels that neither copy nor fetch pixels, before others do (with 32 registers).
 template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, const Chunk& chunk) {
     const std::int64_t row_pixel = a.pixel + chunk.row * a.pixel_row;
     const T* x = a.x + chunk.row * a.x_row_stride;
@@ -257,7 +257,7 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
         Pixels<T> pixels(a, terms, 0, 0, terms.all, j, chunk.pixels());
         pixels.begin(work);
         const TileSum<T>* const tile_sum_of = tile_sums<T>(work, channels, pixels.staging);
-        work.blocks = pixels.same_for_all() && j < whole_end ? int(whole_end - j) : 1;
+        work.blocks = wide && pixels.same_for_all() && j < whole_end ? int(whole_end - j) : 1;
         // A tile of few terms is over before a line is there: those of the next block of channels, or of the next chunk.
         const std::int64_t last = j + work.blocks - 1, block_stride = most_channels * a.store.channel_stride;
         work.fetch_last = last + 1 < a.block_end ? block_stride : chunk.pixels() + (a.block_begin - last) * block_stride;
