@@ -92,26 +92,33 @@ template <class T> void clear(T* m, std::int64_t pitch, int kv, std::int64_t beg
         for (std::int64_t t = begin; t < end; ++t) store(m + k * pitch + t * lanes<T>, set1(T(0)));
 }
 
+// A point's tiles in groups, the first `more` of them one larger than the others.
+struct Groups {
+    std::int64_t begin, count, tiles, more;
+    explicit Groups(const Point& p)
+        : begin(p.begin), count((p.end - p.begin + micro - 1) / micro), tiles(count ? (p.end - p.begin) / count : 0), more(p.end - p.begin - tiles * count) {}
+};
+
 // The groups of tiles of one block of channels. The next block of U, which follows in memory, comes into L2 meanwhile, its
 // lines spread over all groups: where U streams from L3 or memory for one or two groups, a core can't wait for it at the
 // first and idle its buses at the second.
-template <class T> NPCONV_INLINE void groups(Work<T>& work, int kv, const Point& tiles) {
+template <class T> NPCONV_INLINE void run_groups(Work<T>& work, int kv, const Groups& groups) {
     constexpr int L = lanes<T>;
-    const std::int64_t count = tiles.end - tiles.begin, n = (count + micro - 1) / micro;
-    const T* const v = work.v;
-    T* const m = work.m;
     const std::int64_t bytes = work.ic * kv * L * std::int64_t(sizeof(T));
     work.ahead = reinterpret_cast<const char*>(work.u) + bytes;
-    work.ahead_step = n == 1 ? far_step : near_step;
+    work.ahead_step = groups.count == 1 ? far_step : near_step;
+    work.v += groups.begin * L;
+    work.m += groups.begin * L;
     std::int64_t left = bytes;
-    for (std::int64_t i = 0; i < n; ++i) {
-        const std::int64_t t0 = tiles.begin + count * i / n, t1 = tiles.begin + count * (i + 1) / n;
-        work.v = v + t0 * L;
-        work.m = m + t0 * L;
+    for (std::int64_t i = 0; i < groups.count; ++i) {
+        const std::int64_t tiles = groups.tiles + (i < groups.more);
         if (left <= 0) work.ahead_step = 0;
-        Table<T, micro>::of[kv - 1][t1 - t0 - 1](work);
-        work.ahead += work.ic * work.ahead_step;
-        left -= work.ic * work.ahead_step;
+        Table<T, micro>::of[kv - 1][tiles - 1](work);
+        const std::int64_t fetched = work.ic * work.ahead_step;
+        work.ahead += fetched;
+        left -= fetched;
+        work.v += tiles * L;
+        work.m += tiles * L;
     }
 }
 
@@ -121,9 +128,10 @@ void run(const PointsGemm<T>& g, std::int64_t point_begin, std::int64_t point_en
     constexpr int L = lanes<T>;
     Work<T> work;
     work.pitch = g.tiles * L;
-    for (std::int64_t p = point_begin; p < point_end; ++p)
+    for (std::int64_t p = point_begin; p < point_end; ++p) {
+        const Point& point = g.points[p];
+        const Groups groups(point);
         for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
-            const Point& point = g.points[p];
             const std::int64_t vector = panel * points_panel;
             const int kv = g.oc_vectors - vector < points_panel ? 1 : points_panel;
             const T* u = g.u + point.u + vector * L * point.ic;
@@ -136,9 +144,10 @@ void run(const PointsGemm<T>& g, std::int64_t point_begin, std::int64_t point_en
                 work.u = u + c * kv * L;
                 work.m = m;
                 work.accumulate = c > 0;
-                groups(work, kv, point);
+                run_groups(work, kv, groups);
             }
         }
+    }
 }
 
 }  // namespace

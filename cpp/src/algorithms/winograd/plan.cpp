@@ -324,8 +324,9 @@ template <class T> void WinogradPlan<T>::execute_blocks(const ConvArgs& args, co
 template <class T> void WinogradPlan<T>::execute_phases(const ConvArgs& args, const Workspace& workspace) const noexcept {
     const std::int64_t mb = args.src.size[0], images = grid_.images_of_block(mb);
     const EpilogueArgs<T> epilogue = epilogue_args<T>(desc, args);
-    // A point is the natural task of the GEMM; with many workers its panels are shared out too.
-    const std::int64_t wanted = 4 * static_cast<std::int64_t>(args.threads);
+    // A point is the natural task of the GEMM; of few points or for many workers the panels are shared out too. (512x7 k3, 16
+    // points, two cores: a core waited 20 us of 270 for the other's last one; halves of its 36 points cost 256x14 k3 more.)
+    const std::int64_t wanted = 12 * static_cast<std::int64_t>(args.threads);
     const std::int64_t pieces = std::clamp<std::int64_t>((wanted + layout_.points() - 1) / layout_.points(), 1, layout_.panels);
     std::int64_t round = 0;
     auto input = [&](std::int64_t task, int worker) {
