@@ -77,6 +77,12 @@ _SHAPES = (
     Shape("k3_stride2_groups", (1, 24, 17, 26), (20, 12, 3, 3), stride=2, padding=1, padding_mode="reflect", groups=2),
     Shape("k3_stride2_blocks", (1, 9, 66, 58), (12, 9, 3, 3), stride=2, padding=1),
     Shape("k3_stride2_long_sum", (1, 136, 6, 7), (9, 136, 3, 3), stride=2, padding=1),
+    # channels-last pixels of a tile a multiple of 2048 bytes apart
+    Shape("apart_stride2", (2, 256, 7, 10), (20, 256, 3, 3), stride=2, padding=1),
+    Shape("apart_groups", (1, 512, 5, 4), (10, 256, 3, 3), padding=(1, 0), groups=2),
+    Shape("apart_constant", (1, 512, 4, 5), (18, 512, 3, 2), padding=1, padding_mode="constant", padding_value=-2),
+    Shape("apart_volume", (2, 256, 3, 4, 5), (7, 256, 2, 1, 3), stride=(1, 1, 2), padding=(0, 0, 1)),
+    Shape("apart_line", (1, 512, 21), (17, 512, 3), padding=1),
     Shape("k3_stride21", (1, 6, 14, 13), (9, 6, 3, 3), stride=(2, 1), padding=(0, 1)),
     Shape("k3_stride3_unreached", (1, 7, 13, 12), (5, 7, 3, 3), stride=(3, 4)),
     Shape("k3_dilation2", (1, 8, 13, 14), (8, 8, 3, 3), padding=2, dilation=2),

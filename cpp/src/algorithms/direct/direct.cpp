@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "algorithms/algorithm.hpp"
+#include "algorithms/direct/planes.hpp"
 #include "gemm/cost.hpp"
 #include "gemm/driver.hpp"
 
@@ -16,6 +17,9 @@ struct DirectParams {
     explicit DirectParams(const Params& p)
         : tile(p.v[0]), shared(p.v[1]), rows(p.v[2]), columns(p.v[3]), split(p.v[4]), late(p.v[5]) {}
 };
+
+// The problem that the kernels sum in place: of planes, where the image is turned to them.
+ConvDesc in_place(const ConvDesc& d, const Isa& isa) { return direct_turns(d, isa) ? direct_on_planes(d) : d; }
 
 constexpr std::int64_t copy_bytes = 128 << 10;  // of strips that replace the image
 
@@ -41,7 +45,9 @@ DenseConfig config(const ConvDesc& d, const Isa& isa, const Params& params) {
 std::string refuse(const ConvDesc& d, const Isa&) { return dense_refusal(d); }
 
 double estimate(const ConvDesc& d, const Isa& isa, const Params& p, int threads, const Machine& machine) {
-    return dense_seconds(d, isa, config(d, isa, p), threads, machine);
+    if (DirectParams(p).split == 0 || !direct_turns(d, isa)) return dense_seconds(d, isa, config(d, isa, p), threads, machine);
+    const ConvDesc planes = direct_on_planes(d);
+    return dense_seconds(planes, isa, config(planes, isa, p), threads, machine) + turning_seconds(d, threads);
 }
 
 // Rows and columns of a band whose strip takes about `bytes`; wide rows are cut when not even one fits.
@@ -98,7 +104,7 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
                 p.v[2] = static_cast<int>(even);
                 found.push_back(p);
             }
-    if (dense_image_possible(d, isa, false) && !dense_flat(d)) add_in_place(d, isa, threads, sizes, found);
+    if (dense_image_possible(in_place(d, isa), isa, false) && !dense_flat(d)) add_in_place(in_place(d, isa), isa, threads, sizes, found);
     if (d.weights == Weights::fresh && d.mb == 1 && d.d().out == 1)  // one band: each block of weights is packed once
         for (int tile = 0; tile < 2; ++tile)
             if (const Params p = band_of(d, tile, 1, 4 << 20); p.v[2] == d.h().out && p.v[3] == 0) {
@@ -115,11 +121,13 @@ const char* const param_names[] = {"tile", "shared", "rows", "columns", "split",
 }  // namespace
 
 extern const Algorithm direct_algorithm;
-const Algorithm direct_algorithm = {"direct", 13, param_names, refuse, estimate, candidates, make_plan};
+const Algorithm direct_algorithm = {"direct", 14, param_names, refuse, estimate, candidates, make_plan};
 
 namespace {
 std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p) {
-    return make_dense_plan(d, direct_algorithm, isa, p, config(d, isa, p));
+    if (DirectParams(p).split == 0 || !direct_turns(d, isa)) return make_dense_plan(d, direct_algorithm, isa, p, config(d, isa, p));
+    const ConvDesc planes = direct_on_planes(d);
+    return make_turned_plan(d, direct_algorithm, isa, p, make_dense_plan(planes, direct_algorithm, isa, p, config(planes, isa, p)));
 }
 }  // namespace
 
