@@ -122,9 +122,10 @@ NPCONV_INLINE void planar_row(const StripSource<T>& s, const T* row, int phases,
     }
 }
 
-// `count` <= lanes neighbouring channels (dense in memory) of a row: blocks of lanes x lanes are transposed.
+// `count` <= lanes neighbouring channels (dense in memory) of a row: blocks of lanes x lanes are transposed. What follows them, `next`
+// elements away, is fetched.
 template <class T>
-NPCONV_INLINE void planar_dense_channels(const StripSource<T>& s, const T* row, std::int64_t count, int phases, T* dst,
+NPCONV_INLINE void planar_dense_channels(const StripSource<T>& s, const T* row, std::int64_t count, std::int64_t next, int phases, T* dst,
                                          std::int64_t channel_stride, std::int64_t phase_stride) {
     constexpr int L = lanes<T>;
     for (std::int64_t c = 0; c < count; ++c) {
@@ -141,6 +142,8 @@ NPCONV_INLINE void planar_dense_channels(const StripSource<T>& s, const T* row, 
         T* d = dst + p * phase_stride + first / phases;
         for (std::int64_t i = 0; i < n; i += L) {
             const std::int64_t m = n - i < L ? n - i : L;
+            if (next)
+                for (std::int64_t j = 0; j < m; ++j) prefetch(reinterpret_cast<const char*>(src + (i + j) * step + next));
             Vec<T> r[L];
             NPCONV_UNROLL for (int j = 0; j < L; ++j)
                 r[j] = j < m ? (count == L ? load(src + (i + j) * step) : load_partial(src + (i + j) * step, count))
@@ -206,7 +209,7 @@ NPCONV_INLINE void planar_phases(const StripSource<T>& s, std::int64_t channels,
             }
             const T* row = s.image + c * s.channel_stride + s.row_offset[r];
             if (dense_channels)
-                planar_dense_channels(s, row, count, phases, d, channel_stride, phase_stride);
+                planar_dense_channels(s, row, count, channels - c > L ? L : 0, phases, d, channel_stride, phase_stride);
             else
                 planar_row(s, row, phases, d, phase_stride);
         }
