@@ -17,13 +17,12 @@ def no_wisdom_left():
     _npconv.wisdom_clear()
 
 
-# Rows that don't follow one another, neither do depth slices nor images.
+# Gaps between pixels and between images.
 @pytest.mark.parametrize("dtype, channels", [("float32", 768), ("float64", 384)])
 @pytest.mark.parametrize("spatial, kernel, stride", [((6, 7), (3, 3), (1, 2)), ((3, 4, 5), (2, 1, 3), (1, 1, 2)), ((9,), (3,), (2,))])
 def test_views(dtype, channels, spatial, kernel, stride):
     rng = np.random.default_rng(channels)
-    memory = rng.integers(-4, 5, (3, *(n + 2 for n in spatial), channels)).astype(dtype)
-    x = memory[(slice(0, 3, 2), *(slice(1, 1 + n) for n in spatial))]
+    x = rng.integers(-4, 5, (3, *spatial, channels + 5)).astype(dtype)[::2, ..., :channels]
     w = rng.integers(-3, 4, (19, channels, *kernel)).astype(dtype)
     arguments = {"stride": stride, "padding": tuple((k // 2, k // 2) for k in kernel)}
     want = np.moveaxis(oracle.conv(np.moveaxis(x, -1, 1), w, **arguments), 1, -1)

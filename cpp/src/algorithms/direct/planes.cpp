@@ -40,33 +40,28 @@ public:
 private:
     struct Workspace {
         char* planes;
-        std::int64_t* rows;     // of an image
-        std::int32_t* columns;
+        std::int32_t* pixels;  // of an image
         std::int64_t bytes;
         Workspace(const ConvDesc& d, void* memory, std::int64_t mb) {
             Pieces pieces(memory);
             planes = pieces.take<char>(mb * d.ic * d.in_pixels() * static_cast<std::int64_t>(item_size(d.src)));
-            rows = pieces.take<std::int64_t>(d.d().in * d.h().in);
-            columns = pieces.take<std::int32_t>(d.in_pixels());
+            pixels = pieces.take<std::int32_t>(d.in_pixels());
             bytes = pieces.used();
         }
     };
 
-    // Four vectors of channels of an image are a task. Rows that follow one another are one.
+    // Four vectors of channels of an image are a task. Channels-last pixels are evenly apart: one row.
     template <class T> void turn(const ConvArgs& a, const Workspace& w, const Tensor& to) const noexcept {
-        const std::int64_t* stride = a.src.stride;
-        const std::int64_t depth = desc.d().in, height = desc.h().in, width = desc.w().in;
-        const bool one_row = stride[3] == width * stride[4] && stride[2] == height * stride[3];
+        const std::int64_t row = 0;
         StripSource<T> s;
-        s.channel_stride = stride[1];
-        s.column_stride = stride[4];
-        s.rows = one_row ? 1 : depth * height;
-        s.columns = s.interior_hi = one_row ? desc.in_pixels() : width;
+        s.channel_stride = a.src.stride[1];
+        s.column_stride = a.src.stride[4];
+        s.rows = 1;
+        s.row_offset = &row;
+        s.columns = s.interior_hi = desc.in_pixels();
         s.interior_lo = 0;
-        for (std::int64_t r = 0; r < s.rows; ++r) w.rows[r] = r / height * stride[2] + r % height * stride[3];
-        for (std::int64_t c = 0; c < s.columns; ++c) w.columns[c] = static_cast<std::int32_t>(c);
-        s.row_offset = w.rows;
-        s.column = w.columns;
+        for (std::int64_t i = 0; i < s.columns; ++i) w.pixels[i] = static_cast<std::int32_t>(i);
+        s.column = w.pixels;
         s.value = 0;
         const std::int64_t some = 256 / static_cast<std::int64_t>(sizeof(T)), parts = (desc.ic + some - 1) / some;
         const StripKernelsOf<T>& kernels = strip_kernels(isa).of<T>();
@@ -74,7 +69,7 @@ private:
             const std::int64_t n = task / parts, c = task % parts * some;
             StripSource<T> part = s;
             part.image = a.src.at<T>(n, c);
-            kernels.planar(part, std::min(some, desc.ic - c), 1, to.at<T>(n, c), to.stride[1], width, 0);
+            kernels.planar(part, std::min(some, desc.ic - c), 1, to.at<T>(n, c), to.stride[1], 0, 0);
         });
     }
 
