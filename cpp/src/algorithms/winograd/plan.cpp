@@ -74,25 +74,26 @@ private:
     };
     struct Block {
         std::int64_t group, image, images, row, rows, col, cols;  // in tiles
-        // Whether the last row, the last column of tiles has outputs behind the image. Without its last output a tile can
-        // do without the point at infinity along that axis.
-        bool short_row, short_col;
+        // Points that the last row, the last column of tiles does without, as it has outputs behind the image (WinogradGrid::spared).
+        int spared_rows, spared_cols;
 
         std::int64_t tiles() const { return images * rows * cols; }
-        std::int64_t full_rows() const { return rows - short_row; }
-        std::int64_t full_cols() const { return cols - short_col; }
+        std::int64_t full_rows() const { return rows - (spared_rows > 0); }
+        std::int64_t full_cols() const { return cols - (spared_cols > 0); }
         // Where tiles lie in the transformed domain: first those of the short row, the full ones, those of the short
         // column, the corners. Whatever a point needs is a range.
         std::int64_t place(std::int64_t i, std::int64_t r, std::int64_t c) const {
             if (c < full_cols()) return r < full_rows() ? full_begin() + (i * full_rows() + r) * full_cols() + c : i * full_cols() + c;
             return r < full_rows() ? full_end() + i * full_rows() + r : full_end() + images * full_rows() + i;
         }
-        std::int64_t full_begin() const { return short_row ? images * full_cols() : 0; }
+        std::int64_t full_begin() const { return spared_rows > 0 ? images * full_cols() : 0; }
         std::int64_t full_end() const { return full_begin() + images * full_rows() * full_cols(); }
-        Point needed(bool infinite_row, bool infinite_col) const {
-            return {infinite_row ? full_begin() : 0, infinite_col  ? full_end()
-                                                     : infinite_row ? full_end() + (short_col ? images * full_rows() : 0)
-                                                                    : tiles(),
+        // The tiles that need a point which is the last but `row` and `col` along the axes.
+        Point needed(int row, int col) const {
+            const bool rows_spare = row < spared_rows, cols_spare = col < spared_cols;
+            return {rows_spare ? full_begin() : 0, cols_spare   ? full_end()
+                                                   : rows_spare ? full_end() + (spared_cols > 0 ? images * full_rows() : 0)
+                                                                : tiles(),
                     0, 0, 0};
         }
     };
@@ -186,8 +187,8 @@ template <class T> typename WinogradPlan<T>::Block WinogradPlan<T>::block(std::i
     b.cols = std::min(grid_.block_cols, grid_.tile_cols - b.col);
     b.rows = std::min(grid_.block_rows, grid_.tile_rows - b.row);
     b.images = std::min(most, images - b.image);
-    b.short_row = (b.row + b.rows) * grid_.m > desc.h().out;
-    b.short_col = (b.col + b.cols) * grid_.m > desc.w().out;
+    b.spared_rows = grid_.spared(b.row + b.rows, desc.h().out);
+    b.spared_cols = grid_.spared(b.col + b.cols, desc.w().out);
     return b;
 }
 
@@ -216,8 +217,11 @@ void WinogradPlan<T>::transform_input(const ConvArgs& args, const Block& b, std:
     s.value = static_cast<T>(args.padding_value);
     strip_.lanes(s, std::min(lanes_, desc.icg() - c), scratch.slab);
 
-    const auto kernel = kernels_.input[grid_.transform()];
     const std::int64_t pitch = s.columns * lanes_;
+    const auto extend = kernels_.extend[grid_.stride - 1];
+    if (b.spared_cols > 1) extend(scratch.slab + b.full_cols() * grid_.step() * lanes_, lanes_, pitch, s.rows);
+    if (b.spared_rows > 1) extend(scratch.slab + b.full_rows() * grid_.step() * pitch, pitch, lanes_, s.columns);
+    const auto kernel = kernels_.input[grid_.transform()];
     std::int64_t where[winograd_most_values];
     for (std::size_t value = 0; value < values_.size(); ++value)
         where[value] = layout_.v_begin(values_[value].point, b.tiles()) + values_[value].unit * layout_.v_unit(b.tiles());
@@ -241,7 +245,7 @@ void WinogradPlan<T>::multiply(const ConvArgs& args, const Block& b, const Domai
     g.oc_vectors = layout_.oc_vectors;
     Point points[winograd_most_points];
     for (std::int64_t p = point_begin; p < point_end; ++p) {
-        points[p] = b.needed(p / grid_.points == grid_.points - 1, p % grid_.points == grid_.points - 1);
+        points[p] = b.needed(grid_.points - 1 - p / grid_.points, grid_.points - 1 - p % grid_.points);
         points[p].v = layout_.v_begin(p, g.tiles);
         points[p].u = layout_.u_begin(p);
         points[p].ic = layout_.inner(p);

@@ -48,6 +48,10 @@ template <> struct Points<4> {
         u[4] = sub(eb, ob);
         u[5] = g[2];
     }
+    // For a tile without its last two outputs, which don't see d4: one that makes nothing of the point -b.
+    template <class T> static NPCONV_INLINE void extend(T* d, std::int64_t step) {
+        store(d + 4 * step, fma(set1(T(b)), load(d + 3 * step), mul(set1(T(a2)), fnma(set1(T(b)), load(d + step), load(d + 2 * step)))));
+    }
     // Three rows of six columns of points fit 32 registers.
     static constexpr int parts = registers == 32 ? 2 : 1;
     // Points 0, a, -a (part 0) or b, -b, infinity (part 1).
@@ -132,6 +136,10 @@ template <> struct PolyphasePoints<4> {
         v[1] = fnma(set1(T(a)), ea, oa);
         v[2] = fma(set1(T(b)), eb, ob);
         v[3] = fnma(set1(T(b)), eb, ob);
+    }
+    template <class T> static NPCONV_INLINE void extend(T* d, std::int64_t step) {  // as Points<4>'s, each phase
+        for (int phase = 0; phase < 2; ++phase, d += step)
+            store(d + 6 * step, fma(set1(T(b)), load(d + 4 * step), mul(set1(T(a2)), fnma(set1(T(b)), load(d), load(d + 2 * step)))));
     }
     template <class T> static NPCONV_INLINE void input(const Vec<T> (&d)[9], Vec<T> (&v)[9]) {
         finite<T>(d[0], d[2], d[4], d[6], v);

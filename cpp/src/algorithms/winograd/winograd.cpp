@@ -132,8 +132,10 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     // four tiles of six then wait for instructions.
     const bool narrow = isa.registers == 16;
     const double efficiency = narrow ? 0.93 * std::min(1.0, (tiles / groups + 0.5) / 5.5) : std::min(1.0, (tiles / groups + 1) * 2 / 10);
-    const auto needed = [&](std::int64_t axis_tiles, std::int64_t out) {  // a short tile does without a point
-        return 1 - (axis_tiles * grid.m > out ? 1 / static_cast<double>(axis_tiles * grid.values) : 0);
+    // A short tile spares values: one at infinity, of finite points one for each phase.
+    const auto needed = [&](std::int64_t axis_tiles, std::int64_t out) {
+        const int spared = grid.spared(axis_tiles, out);
+        return 1 - (spared > 1 ? 1 + grid.stride : spared) / static_cast<double>(axis_tiles * grid.values);
     };
     const double products = values * tiles * needed(grid.tile_rows, d.h().out) * needed(grid.tile_cols, d.w().out);
     const double multiply = 2 * products * inner * oc / (machine.fma(d.src) * efficiency);
@@ -215,6 +217,6 @@ const char* const param_names[] = {"m", "tiles", "split", "few", nullptr};
 }  // namespace
 
 extern const Algorithm winograd_algorithm;
-const Algorithm winograd_algorithm = {"winograd", 5, param_names, refuse, estimate, candidates, make_winograd_plan};
+const Algorithm winograd_algorithm = {"winograd", 6, param_names, refuse, estimate, candidates, make_winograd_plan};
 
 }  // namespace npconv

@@ -7,7 +7,8 @@
 //
 // The rest is transforms, which are additions, and a points GEMM, which runs at 94 to 97 % of the FMA peak. A tile at the
 // end of an axis that has an output less does without the point at infinity there: 7 outputs of m = 2 need 4 + 4 + 4 + 3
-// products along each axis. On one Zen 4 core, 64 channels at 56x56 and F(4x4): GEMM 81 % of the time, input side 9 %,
+// products along each axis. With two outputs less one input more is free: the value for which a finite point has nothing to
+// add takes its place, 14 outputs of m = 4 need 6 + 6 + 6 + 4 products (kernel.hpp, `extend`). On one Zen 4 core, 64 channels at 56x56 and F(4x4): GEMM 81 % of the time, input side 9 %,
 // output side 9 %; from 256 channels on the transforms are below 10 %. Per tile and vector of 16 channels: strip 31 ns,
 // input 43, output 37, store 23. Whole layers in percent of the direct sum at the FMA peak: 64x56 310, 128x28 340,
 // 256x14 295, 512x7 178 (m = 2), 3x224 -> 64 135 (few.hpp).
@@ -58,6 +59,11 @@ struct WinogradGrid {
     int transform() const { return (stride - 1) * 2 + (m == 4); }  // index into the kernels' tables
     std::int64_t step() const { return static_cast<std::int64_t>(m) * stride; }                  // inputs from tile to tile
     std::int64_t window(std::int64_t tiles) const { return tiles * step() + 3 - stride; }        // inputs of neighbouring tiles
+    // How many points, the last ones, the last tile of an axis of `out` outputs can do without.
+    int spared(std::int64_t tiles, std::int64_t out) const {
+        const std::int64_t missing = tiles * m - out;
+        return missing <= 0 ? 0 : missing == 1 || m == 2 ? 1 : 2;
+    }
     // The point that value (i, j) of a tile belongs to, and its unit there: a finite point along an axis has the even phase
     // and the odd one, the point at infinity the even one.
     struct Value {
