@@ -56,18 +56,21 @@ def test_every_end(height, width, stride, dtype):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_special_values_at_the_ends(stride, value):
-    """What takes the place of a pixel must not carry a special value to outputs that don't see it."""
+    """What takes the place of a pixel must not carry a special value to outputs that don't see it. An image for each place."""
     rng = np.random.default_rng(5)
-    w = rng.standard_normal((5, 3, 3, 3)).astype("float32")
+    w = rng.standard_normal((5, 6, 3, 3)).astype("float32")
     for outputs in (5, 6, 7):
         size = outputs * stride + 2
         crop = [(1, (outputs - 1) * stride + 2 - size)] * 2
-        for row, column in itertools.product(range(size - 5 * stride, size), repeat=2):
-            x = rng.standard_normal((1, 3, size, size)).astype("float32")
-            x[0, 1, row, column] = value
-            with np.errstate(invalid="ignore"):
-                want = oracle.conv(x, w, stride=stride, padding=crop)
-            got = nc.conv2d(x, w, stride=stride, padding=crop, algorithm="winograd")
-            np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
-            np.testing.assert_array_equal(np.isinf(got), np.isinf(want))
-            np.testing.assert_allclose(got[np.isfinite(want)], want[np.isfinite(want)], atol=1e-4)
+        places = list(itertools.product(range(size - 5 * stride, size), repeat=2))
+        x = rng.standard_normal((len(places), 6, size, size)).astype("float32")
+        for image, (row, column) in zip(x, places):
+            image[1, row, column] = value
+        with np.errstate(invalid="ignore"):
+            want = oracle.conv(x, w, stride=stride, padding=crop)
+        finite = np.isfinite(want)
+        for plan in by_every_candidate(x, w, 1, stride=stride, padding=crop):
+            got = plan(x)
+            np.testing.assert_array_equal(np.isnan(got), np.isnan(want), err_msg=plan.parameters)
+            np.testing.assert_array_equal(np.isinf(got), np.isinf(want), err_msg=plan.parameters)
+            np.testing.assert_allclose(got[finite], want[finite], atol=1e-4, err_msg=plan.parameters)

@@ -92,11 +92,14 @@ template <class T> void clear(T* m, std::int64_t pitch, int kv, std::int64_t beg
         for (std::int64_t t = begin; t < end; ++t) store(m + k * pitch + t * lanes<T>, set1(T(0)));
 }
 
-// A point's tiles in groups, the first `more` of them one larger than the others.
+// A point's tiles in groups of `least` tiles, the first `larger` of them of one more.
 struct Groups {
-    std::int64_t begin, count, tiles, more;
-    explicit Groups(const Point& p)
-        : begin(p.begin), count((p.end - p.begin + micro - 1) / micro), tiles(count ? (p.end - p.begin) / count : 0), more(p.end - p.begin - tiles * count) {}
+    std::int64_t begin, count, least, larger;
+    explicit Groups(const Point& p) : begin(p.begin), count((p.end - p.begin + micro - 1) / micro), least(0), larger(0) {
+        if (count == 0) return;
+        least = (p.end - p.begin) / count;
+        larger = p.end - p.begin - least * count;
+    }
 };
 
 // The groups of tiles of one block of channels. The next block of U, which follows in memory, comes into L2 meanwhile, its
@@ -111,7 +114,7 @@ template <class T> NPCONV_INLINE void run_groups(Work<T>& work, int kv, const Gr
     work.m += groups.begin * L;
     std::int64_t left = bytes;
     for (std::int64_t i = 0; i < groups.count; ++i) {
-        const std::int64_t tiles = groups.tiles + (i < groups.more);
+        const std::int64_t tiles = groups.least + (i < groups.larger);
         if (left <= 0) work.ahead_step = 0;
         Table<T, micro>::of[kv - 1][tiles - 1](work);
         const std::int64_t fetched = work.ic * work.ahead_step;

@@ -122,8 +122,8 @@ NPCONV_INLINE void planar_row(const StripSource<T>& s, const T* row, int phases,
     }
 }
 
-// `count` <= lanes neighbouring channels (dense in memory) of a row: blocks of lanes x lanes are transposed. What follows them, `next`
-// elements away, is fetched.
+// `count` <= lanes neighbouring channels (dense in memory) of a row: blocks of lanes x lanes are transposed. The lines
+// that follow them, `next` elements away (0: none do), are fetched.
 template <class T>
 NPCONV_INLINE void planar_dense_channels(const StripSource<T>& s, const T* row, std::int64_t count, std::int64_t next, int phases, T* dst,
                                          std::int64_t channel_stride, std::int64_t phase_stride) {
@@ -209,7 +209,7 @@ NPCONV_INLINE void planar_phases(const StripSource<T>& s, std::int64_t channels,
             }
             const T* row = s.image + c * s.channel_stride + s.row_offset[r];
             if (dense_channels)
-                planar_dense_channels(s, row, count, channels - c > L ? L : 0, phases, d, channel_stride, phase_stride);
+                planar_dense_channels(s, row, count, L * sizeof(T) == 64 && channels - c > L ? L : 0, phases, d, channel_stride, phase_stride);
             else
                 planar_row(s, row, phases, d, phase_stride);
         }

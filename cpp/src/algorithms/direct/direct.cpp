@@ -11,7 +11,8 @@ namespace npconv {
 namespace {
 
 // tile: 0 lanes are channels, 1 lanes are pixels. shared: see DenseConfig. rows, columns: outputs of a band.
-// split: 0 reads padded strips, n the image itself with the channels of a band cut in n parts. late: see DenseConfig.
+// split: 0 reads padded strips, n the image itself, or the planes that it is turned to (planes.hpp), with the channels of a band
+// cut in n parts. late: see DenseConfig.
 struct DirectParams {
     int tile, shared, rows, columns, split, late;
     explicit DirectParams(const Params& p)

@@ -274,11 +274,11 @@ template <class T> void lanes_store(const WinogradStore<T>& s) {
 }  // namespace
 
 #define NPCONV_TRANSFORMS(T, f) f<T, Points<2>>, f<T, Points<4>>, f<T, PolyphasePoints<2>>, f<T, PolyphasePoints<4>>
-#define NPCONV_KERNELS(T)                                                                                              \
-    {                                                                                                                  \
-        {NPCONV_TRANSFORMS(T, filter)}, {extend<T, Points<4>>, extend<T, PolyphasePoints<4>>},                         \
-            {input<T, 2>, input<T, 4>, input_polyphase<T, 2>, input_polyphase<T, 4>},      \
-            {NPCONV_TRANSFORMS(T, output)}, planar<T>, lanes_store<T>                                                  \
+#define NPCONV_KERNELS(T)                                                                          \
+    {                                                                                              \
+        {NPCONV_TRANSFORMS(T, filter)}, {extend<T, Points<4>>, extend<T, PolyphasePoints<4>>},     \
+            {input<T, 2>, input<T, 4>, input_polyphase<T, 2>, input_polyphase<T, 4>},              \
+            {NPCONV_TRANSFORMS(T, output)}, planar<T>, lanes_store<T>                              \
     }
 
 extern const WinogradKernels winograd_kernels = {NPCONV_KERNELS(float), NPCONV_KERNELS(double)};

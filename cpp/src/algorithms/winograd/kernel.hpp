@@ -29,9 +29,9 @@ template <class T> struct WinogradKernelsOf {
     // >= channels become zero.
     void (*filter[4])(const T* taps, std::int64_t oc_stride, std::int64_t ic_stride, const std::int64_t* offset,
                       std::int64_t count, std::int64_t channels, T* u, const std::int64_t* where, std::int64_t u_step);
-    // m = 4, stride 1 and 2: what `count` tiles without their last two outputs along an axis read there in place of pixels that
-    // these outputs alone would see, so that the last finite point has nothing to add. Pixels of that axis are `along`, tiles' other
-    // pixels `across` apart.
+    // m = 4, stride 1 and 2. What a tile without its last two outputs along an axis reads in place of pixels that those alone would
+    // see, such that the last finite point has nothing to add: in `count` lines of pixels, `across` apart, of which the first begins
+    // at slab; pixels of a line are `along` apart. Lines of both axes cross the corner: all of each axis.
     void (*extend[2])(T* slab, std::int64_t along, std::int64_t across, std::int64_t count);
     // V = B^T d B of a row of `tiles` tiles; slab rows are `pitch` elements apart, pixels L.
     void (*input[4])(const T* slab, std::int64_t pitch, std::int64_t tiles, T* v, const std::int64_t* where);

@@ -328,10 +328,7 @@ template <class T> void WinogradPlan<T>::execute_blocks(const ConvArgs& args, co
 template <class T> void WinogradPlan<T>::execute_phases(const ConvArgs& args, const Workspace& workspace) const noexcept {
     const std::int64_t mb = args.src.size[0], images = grid_.images_of_block(mb);
     const EpilogueArgs<T> epilogue = epilogue_args<T>(desc, args);
-    // A point is the natural task of the GEMM; of few points or for many workers the panels are shared out too. (512x7 k3, 16
-    // points, two cores: a core waited 20 us of 270 for the other's last one; halves of its 36 points cost 256x14 k3 more.)
-    const std::int64_t wanted = 12 * static_cast<std::int64_t>(args.threads);
-    const std::int64_t pieces = std::clamp<std::int64_t>((wanted + layout_.points() - 1) / layout_.points(), 1, layout_.panels);
+    const std::int64_t pieces = winograd_pieces(layout_.points(), layout_.panels, args.threads);
     std::int64_t round = 0;
     auto input = [&](std::int64_t task, int worker) {
         const Block b = block(round, mb);

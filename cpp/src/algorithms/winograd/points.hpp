@@ -48,7 +48,8 @@ template <> struct Points<4> {
         u[4] = sub(eb, ob);
         u[5] = g[2];
     }
-    // For a tile without its last two outputs, which don't see d4: one that makes nothing of the point -b.
+    // For a tile without its last two outputs, whose others don't see d4: one that makes nothing of the point -b, which has to be
+    // the last but infinity (WinogradGrid::spared).
     template <class T> static NPCONV_INLINE void extend(T* d, std::int64_t step) {
         store(d + 4 * step, fma(set1(T(b)), load(d + 3 * step), mul(set1(T(a2)), fnma(set1(T(b)), load(d + step), load(d + 2 * step)))));
     }

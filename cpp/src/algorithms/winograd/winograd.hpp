@@ -5,13 +5,14 @@
 // many times the weights. The finite points sum both phases of an axis, so that a point's inner dimension is four times the
 // channels, twice at one infinity, once at both.
 //
-// The rest is transforms, which are additions, and a points GEMM, which runs at 94 to 97 % of the FMA peak. A tile at the
-// end of an axis that has an output less does without the point at infinity there: 7 outputs of m = 2 need 4 + 4 + 4 + 3
-// products along each axis. With two outputs less one input more is free: the value for which a finite point has nothing to
-// add takes its place, 14 outputs of m = 4 need 6 + 6 + 6 + 4 products (kernel.hpp, `extend`). On one Zen 4 core, 64 channels at 56x56 and F(4x4): GEMM 81 % of the time, input side 9 %,
-// output side 9 %; from 256 channels on the transforms are below 10 %. Per tile and vector of 16 channels: strip 31 ns,
-// input 43, output 37, store 23. Whole layers in percent of the direct sum at the FMA peak: 64x56 310, 128x28 340,
-// 256x14 295, 512x7 178 (m = 2), 3x224 -> 64 135 (few.hpp).
+// The rest is transforms, which are additions, and a points GEMM, which runs at 94 to 97 % of the FMA peak. A tile at
+// the end of an axis that has an output less does without the point at infinity there: 7 outputs of m = 2 need 4 + 4 + 4
+// + 3 products along each axis. With two outputs less one input more is free: the value for which a finite point has
+// nothing to add takes its place, 14 outputs of m = 4 need 6 + 6 + 6 + 4 products (kernel.hpp, `extend`). On one Zen 4
+// core, 64 channels at 56x56 and F(4x4): GEMM 81 % of the time, input side 9 %, output side 9 %; from 256 channels on
+// the transforms are below 10 %. Per tile and vector of 16 channels: strip 31 ns, input 43, output 37, store 23. Whole
+// layers in percent of the direct sum at the FMA peak: 64x56 310, 128x28 340, 256x14 295, 512x7 178 (m = 2), 3x224 -> 64
+// 135 (few.hpp).
 //
 // m = 4 wins unless its filters (4 times the weights; m = 2: 1.8 times) come from memory for few tiles (512 channels at
 // 7x7; m = 3 with filters of 2.8 times the weights and 13 % fewer products than m = 2 was no faster there, and slower on
@@ -25,6 +26,7 @@
 // This header: how a problem is cut into tiles and blocks of tiles.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -81,6 +83,13 @@ struct WinogradGrid {
 // don't depend on it.
 inline bool winograd_shares(const ConvDesc& d, const WinogradGrid& grid, int split, std::int64_t mb, int threads) {
     return split != 0 || d.g * grid.blocks(mb) < threads;
+}
+
+// Tasks that a point of a shared block is cut into. A point is the natural task; of few points or for many workers the panels are
+// shared out too. (512x7 k3, 16 points, two cores: a core waited 20 us of 270 for the other's last one; halves of its 36 points cost
+// 256x14 k3 more.)
+inline std::int64_t winograd_pieces(std::int64_t points, std::int64_t panels, int threads) {
+    return std::clamp<std::int64_t>((12 * static_cast<std::int64_t>(threads) + points - 1) / points, 1, panels);
 }
 
 // Channels of one unit of the points GEMM's inner dimension. Depth taps are summed like channels; where there are several
