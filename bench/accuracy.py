@@ -2,7 +2,8 @@
 
     python bench/accuracy.py [resnet18 ...] [--candidates] [--limit 0.3]
 
-Statement 1, any finite data: |error| <= c * S, S = max of conv(|x|, |w|) + |bias|.
+Statement 1, any finite data: |error| <= c * S, S = max of conv(|x|, |w|) + |bias| (winograd and fft with sparse data: max |x| times
+the largest sum of |w|; none of the data sets below is sparse).
 Statement 2, N(0, 1) data over the shape lists: |error| <= t * max|y|.
 
 Errors are against a float64 convolution. The data sets are N(0, 1), a constant image, an image of 1e4 + N(0, 1) under

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,28 @@ def test_the_choice_keeps_the_class(accuracy, kind):
         error = float(np.abs(conv(x, w, accuracy=accuracy, **parameters) - want).max())
         assert error <= c * size, shape
         assert kind != "normal" or error <= t * float(np.abs(want).max()), shape
+
+
+@pytest.mark.parametrize("accuracy", ["strict", "standard"])
+@pytest.mark.parametrize("algorithm", ["im2col", "direct", "depthwise", "winograd", "fft"])
+def test_sparse_data(algorithm, accuracy):
+    """A pixel that meets weights of zero only disturbs the outputs of its tile, if a transform computes them."""
+    c, _ = bounds(accuracy, "float32")
+    rng = np.random.default_rng(9)
+    worst, transform = 0.0, algorithm in ("winograd", "fft")
+    for channels, stride, tap in itertools.product((1, 3, 8, 20), (1, 2), itertools.product(range(3), repeat=2)):
+        x = rng.standard_normal((1, channels, 17, 18)).astype("float32")
+        x[:, :, (-2, 0, 1)[tap[0]], (-2, 0, 1)[tap[1]]] = 1e6  # out of reach
+        w = np.zeros((channels if channels == 1 else 5, channels, 3, 3), "float32")
+        w[:, :, tap[0], tap[1]] = rng.standard_normal(w.shape[:2])
+        if next(r["refusal"] for r in nc.explain(x, w, stride=stride, accuracy=accuracy) if r["algorithm"] == algorithm) is not None:
+            continue
+        got = nc.conv2d(x, w, stride=stride, algorithm=algorithm, accuracy=accuracy)
+        error = float(np.abs(got - oracle.conv(x, w, stride=stride)).max())
+        worst = max(worst, error / oracle.magnitude(x, w, stride=stride))
+        size = float(np.abs(x).max() * np.abs(w).sum((1, 2, 3)).max()) if transform else oracle.magnitude(x, w, stride=stride)
+        assert error <= c * size, (channels, stride, tap)
+    assert (worst > c) == transform  # else the promise could be the better one
 
 
 def test_the_strictest_class_has_a_general_server():

@@ -6,7 +6,7 @@
 namespace npconv {
 
 struct AccuracyBound {
-    double any_data;     // |error| <= any_data * S, S = max of conv(|x|, |w|) + |bias|, for any finite data
+    double any_data;     // |error| <= any_data * S, S = max of conv(|x|, |w|) + |bias|, for any finite data (transforms of sparse data: README)
     double normal_data;  // |error| <= normal_data * max|y| for N(0, 1) data over the shape lists
 };
 
