@@ -19,8 +19,9 @@ struct DirectParams {
         : tile(p.v[0]), shared(p.v[1]), rows(p.v[2]), columns(p.v[3]), split(p.v[4]), late(p.v[5]) {}
 };
 
-// The problem that the kernels sum in place: of planes, where the image is turned to them.
+// The problem that the kernels sum in place, and whether it is another than the caller's: one of planes, to which the image is turned.
 ConvDesc in_place(const ConvDesc& d, const Isa& isa) { return direct_turns(d, isa) ? direct_on_planes(d) : d; }
+bool turned(const ConvDesc& d, const Isa& isa, const Params& p) { return DirectParams(p).split != 0 && direct_turns(d, isa); }
 
 constexpr std::int64_t copy_bytes = 128 << 10;  // of strips that replace the image
 
@@ -46,7 +47,7 @@ DenseConfig config(const ConvDesc& d, const Isa& isa, const Params& params) {
 std::string refuse(const ConvDesc& d, const Isa&) { return dense_refusal(d); }
 
 double estimate(const ConvDesc& d, const Isa& isa, const Params& p, int threads, const Machine& machine) {
-    if (DirectParams(p).split == 0 || !direct_turns(d, isa)) return dense_seconds(d, isa, config(d, isa, p), threads, machine);
+    if (!turned(d, isa, p)) return dense_seconds(d, isa, config(d, isa, p), threads, machine);
     const ConvDesc planes = direct_on_planes(d);
     return dense_seconds(planes, isa, config(planes, isa, p), threads, machine) + turning_seconds(d, threads);
 }
@@ -105,7 +106,8 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
                 p.v[2] = static_cast<int>(even);
                 found.push_back(p);
             }
-    if (dense_image_possible(in_place(d, isa), isa, false) && !dense_flat(d)) add_in_place(in_place(d, isa), isa, threads, sizes, found);
+    const ConvDesc image = in_place(d, isa);
+    if (dense_image_possible(image, isa, false) && !dense_flat(d)) add_in_place(image, isa, threads, sizes, found);
     if (d.weights == Weights::fresh && d.mb == 1 && d.d().out == 1)  // one band: each block of weights is packed once
         for (int tile = 0; tile < 2; ++tile)
             if (const Params p = band_of(d, tile, 1, 4 << 20); p.v[2] == d.h().out && p.v[3] == 0) {
@@ -126,7 +128,7 @@ const Algorithm direct_algorithm = {"direct", 14, param_names, refuse, estimate,
 
 namespace {
 std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p) {
-    if (DirectParams(p).split == 0 || !direct_turns(d, isa)) return make_dense_plan(d, direct_algorithm, isa, p, config(d, isa, p));
+    if (!turned(d, isa, p)) return make_dense_plan(d, direct_algorithm, isa, p, config(d, isa, p));
     const ConvDesc planes = direct_on_planes(d);
     return make_turned_plan(d, direct_algorithm, isa, p, make_dense_plan(planes, direct_algorithm, isa, p, config(planes, isa, p)));
 }

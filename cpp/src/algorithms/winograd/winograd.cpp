@@ -202,7 +202,8 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
         const double input = share(static_cast<double>(layout.ic_vectors()) * images) * c.input;
         const double output = share(static_cast<double>(layout.oc_vectors) * images) * c.output;
         const double barriers = 8e-6;  // with what the workers wait for each other and fetch from each other
-        seconds += blocks * (input + share(static_cast<double>(layout.points() * winograd_pieces(layout.points(), layout.panels, threads))) * c.product + output + (threads > 1 ? barriers : 0));
+        const double products = static_cast<double>(layout.points() * winograd_pieces(layout.points(), layout.panels, threads));
+        seconds += blocks * (input + share(products) * c.product + output + (threads > 1 ? barriers : 0));
         seconds += machine.parallel_overhead;
     }
     if (d.weights == Weights::fresh)
