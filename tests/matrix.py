@@ -77,6 +77,10 @@ _SHAPES = (
     Shape("k3_stride2_groups", (1, 24, 17, 26), (20, 12, 3, 3), stride=2, padding=1, padding_mode="reflect", groups=2),
     Shape("k3_stride2_blocks", (1, 9, 66, 58), (12, 9, 3, 3), stride=2, padding=1),
     Shape("k3_stride2_long_sum", (1, 136, 6, 7), (9, 136, 3, 3), stride=2, padding=1),
+    # four tiles of Winograd or less, with more channels than take their turns together
+    Shape("tiles_row", (1, 70, 3, 15), (18, 70, 3, 3), padding=1),
+    Shape("tiles_grouped", (3, 132, 7, 5), (20, 66, 3, 3), padding=1, padding_mode="reflect", groups=2),
+    Shape("tiles_deep", (1, 40, 3, 6, 7), (9, 40, 5, 3, 3), padding=(2, 1, 1)),
     # channels-last pixels of a tile a multiple of 2048 bytes apart
     Shape("apart_stride2", (2, 256, 7, 10), (20, 256, 3, 3), stride=2, padding=1),
     Shape("apart_groups", (1, 512, 5, 4), (10, 256, 3, 3), padding=(1, 0), groups=2),

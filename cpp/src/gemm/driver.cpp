@@ -6,6 +6,7 @@
 #include "core/accuracy.hpp"
 #include "gemm/kernel.hpp"
 #include "gemm/loading.hpp"
+#include "gemm/packing.hpp"
 #include "gemm/terms.hpp"
 #include "strip/strip.hpp"
 #include "threading/parallel_for.hpp"
@@ -31,14 +32,6 @@ template <class T> const SweepKernel<T>& sweep_kernel(const Isa& isa, bool lanes
 #include "isa/list.inc"
     };
     return lanes_are_pixels ? pixels[isa.level]->of<T>() : *channels[isa.level].of<T>();
-}
-
-template <class T> const PackKernels<T>& pack_kernels(const Isa& isa) {
-    static const PerType<PackKernels>* const table[] = {
-#define NPCONV_ISA(n) &n::dense_pack_kernels,
-#include "isa/list.inc"
-    };
-    return table[isa.level]->of<T>();
 }
 
 // One way to read X, with everything that follows from it.
@@ -124,19 +117,8 @@ private:
     // Whether these weights are read where they are.
     bool in_rows(const Tensor& wei) const { return reads_rows_ && (wei.stride[1] == 1 || wei.size[1] == 1) && wei.stride[0] != 0; }
 
-    DenseWeights<T> group_weights(const Tensor& wei, std::int64_t group) const noexcept {
-        DenseWeights<T> w;
-        w.data = wei.at<T>(group * desc.ocg());
-        w.oc = desc.ocg();
-        w.oc_stride = wei.stride[0];
-        for (int i = 0; i < 4; ++i) {
-            w.size[i] = wei.size[i + 1];
-            w.stride[i] = wei.stride[i + 1];
-        }
-        return w;
-    }
     bool pack_block(const Tensor& wei, std::int64_t group, std::int64_t b, T* to) const noexcept {
-        const DenseWeights<T> w = group_weights(wei, group);
+        const DenseWeights<T> w = weights_of_group<T>(desc, wei, group);
         const std::int64_t first = b * main_.g.block, left = std::min(main_.g.block, desc.ocg() - first);
         return packing_.weights(w, first, ceil_div(left, kernel_.rest) * kernel_.rest, to);
     }
@@ -149,7 +131,7 @@ private:
             const std::int64_t group = task / lines_of_blocks, first = task % lines_of_blocks * line;
             const std::int64_t whole = std::clamp<std::int64_t>(desc.ocg() / main_.g.block - first, 0, line);
             const auto to = [&](std::int64_t b) { return packed + group * main_.g.group_weights + b * main_.g.block * main_.g.terms; };
-            packing_.half_blocks(group_weights(wei, group), first * main_.g.block, whole, to(first));
+            packing_.half_blocks(weights_of_group<T>(desc, wei, group), first * main_.g.block, whole, to(first));
             for (std::int64_t b = first + whole; b < std::min(first + line, main_.g.blocks); ++b) pack_block(wei, group, b, to(b));
         });
     }

@@ -5,6 +5,7 @@
 
 #include "algorithms/repair/repair.hpp"
 #include "algorithms/winograd/kernel.hpp"
+#include "algorithms/winograd/taps.hpp"
 #include "core/index_map.hpp"
 #include "isa/isa.hpp"
 #include "npconv/plan.hpp"
@@ -14,6 +15,14 @@ namespace npconv {
 inline const WinogradKernels& winograd_kernels(const Isa& isa) {
     static const WinogradKernels* const table[] = {
 #define NPCONV_ISA(n) &n::winograd_kernels,
+#include "isa/list.inc"
+    };
+    return *table[isa.level];
+}
+
+inline const WinogradTapsKernels& winograd_taps_kernels(const Isa& isa) {
+    static const WinogradTapsKernels* const table[] = {
+#define NPCONV_ISA(n) &n::winograd_taps_kernels,
 #include "isa/list.inc"
     };
     return *table[isa.level];

@@ -11,6 +11,7 @@
 #include "algorithms/winograd/parts.hpp"
 #include "algorithms/winograd/winograd.hpp"
 #include "core/pieces.hpp"
+#include "gemm/packing.hpp"
 #include "gemm/points.hpp"
 #include "strip/strip.hpp"
 #include "threading/parallel_for.hpp"
@@ -33,13 +34,15 @@ public:
           columns_(tile_map(d.w(), grid_.tile_cols, grid_.m)),
           kernels_(winograd_kernels(i).of<T>()),
           strip_(strip_kernels(i).of<T>()),
-          gemm_(points_kernels(i).of<T>()) {
+          gemm_(points_kernels(i).of<T>()),
+          taps_(WinogradParams(p).taps ? winograd_taps_kernels(i).of<T>() : nullptr),
+          packing_(pack_kernels<T>(i)) {
         for (int value = 0; value < grid_.values * grid_.values; ++value)
             values_.push_back(grid_.value(value / grid_.values, value % grid_.values));
     }
 
     std::size_t packed_bytes() const override {
-        return static_cast<std::size_t>(desc.g * u_size()) * sizeof(T);
+        return packs_late() ? 0 : static_cast<std::size_t>(desc.g * filter_size()) * sizeof(T);
     }
     void pack(const Tensor& wei, void* packed, int threads) const noexcept override;
     std::size_t workspace_bytes(std::int64_t mb, int threads) const override {
@@ -57,6 +60,7 @@ private:
         T* slab;
         std::int64_t* row_offset;
         std::uint8_t* nonfinite;
+        T* taps;
     };
     struct Workspace {
         Domain domain;
@@ -66,7 +70,7 @@ private:
         Domain domain_of(int worker) const { return {shift(domain.v, worker, domain_bytes), shift(domain.m, worker, domain_bytes)}; }
         Scratch scratch_of(int worker) const {
             return {shift(scratch.slab, worker, scratch_bytes), shift(scratch.row_offset, worker, scratch_bytes),
-                    shift(scratch.nonfinite, worker, scratch_bytes)};
+                    shift(scratch.nonfinite, worker, scratch_bytes), shift(scratch.taps, worker, scratch_bytes)};
         }
         template <class U> static U* shift(U* p, int worker, std::int64_t bytes) {
             return reinterpret_cast<U*>(reinterpret_cast<char*>(p) + worker * bytes);
@@ -104,12 +108,21 @@ private:
         return static_cast<int>(std::clamp<std::int64_t>(threads, 1, std::max<std::int64_t>(tasks, 1)));
     }
     std::int64_t input_vectors() const { return desc.d().kernel * channel_vectors_; }
-    std::int64_t u_size() const { return layout_.u_begin(layout_.points()); }  // of one group
+    // Packed weights of one group, and, where they are taps, of a vector of its output channels.
+    std::int64_t filter_size() const { return taps_ ? layout_.oc_vectors * taps_size() : layout_.u_begin(layout_.points()); }
+    bool packs_late() const { return taps_ && desc.weights == Weights::fresh; }  // by the worker that uses them
+    std::int64_t taps_size() const { return desc.icg() * desc.d().kernel * 9 * lanes_; }
+    void pack_taps(const Tensor& wei, T* packed, int threads) const noexcept;
+    void pack_vector(const Tensor& wei, std::int64_t group, std::int64_t vector, T* to) const noexcept {
+        packing_.weights(weights_of_group<T>(desc, wei, group), vector * lanes_, lanes_, to);
+    }
     Block block(std::int64_t index, std::int64_t mb) const;
+    void tell_points(const Block&, Point* points, std::int64_t begin, std::int64_t end) const noexcept;
     void transform_input(const ConvArgs&, const Block&, std::int64_t image, std::int64_t vector, T* v,
                          const Scratch&) const noexcept;
     void multiply(const ConvArgs&, const Block&, const Domain&, std::int64_t point_begin, std::int64_t point_end,
                   std::int64_t panel_begin, std::int64_t panel_end) const noexcept;
+    void multiply_taps(const ConvArgs&, const Block&, const Domain&, std::int64_t vector, const Scratch&) const noexcept;
     void transform_output(const ConvArgs&, const EpilogueArgs<T>&, const Block&, std::int64_t image, std::int64_t vector,
                           const T* m, const Scratch&) const noexcept;
     void repair_row(const ConvArgs&, OutputBox box, std::int64_t tiles, const Scratch&, std::int64_t pitch) const noexcept;
@@ -126,6 +139,8 @@ private:
     const WinogradKernelsOf<T>& kernels_;
     const StripKernelsOf<T>& strip_;
     const PointsRun<T> gemm_;
+    const WinogradTapsRun<T> taps_;  // null: packed weights are U
+    const PackKernels<T>& packing_;
     std::vector<WinogradGrid::Value> values_;
 };
 
@@ -145,12 +160,15 @@ std::int64_t WinogradPlan<T>::Workspace::lay_out(const WinogradPlan& plan, void*
     scratch.slab = pieces.take<T>(std::max(in_slab, out_slab));
     scratch.row_offset = pieces.take<std::int64_t>(grid.window(grid.block_rows));
     scratch.nonfinite = pieces.take<std::uint8_t>(grid.block_cols);
+    scratch.taps = pieces.take<T>(plan.packs_late() ? plan.taps_size() : 0);
     scratch_bytes = pieces.used() - begin;
     pieces.take<char>((workers - 1) * scratch_bytes);
     return pieces.used();
 }
 
 template <class T> void WinogradPlan<T>::pack(const Tensor& wei, void* packed, int threads) const noexcept {
+    if (packs_late()) return;
+    if (taps_) return pack_taps(wei, static_cast<T*>(packed), threads);
     std::int64_t offset[9];
     for (int t = 0; t < 9; ++t) offset[t] = t / 3 * wei.stride[3] + t % 3 * wei.stride[4];
     const auto kernel = kernels_.filter[grid_.transform()];
@@ -165,7 +183,7 @@ template <class T> void WinogradPlan<T>::pack(const Tensor& wei, void* packed, i
         const std::int64_t first = layout_.u_offset(0, vector, 0);
         for (std::size_t v = 0; v < values_.size(); ++v)
             where[v] = layout_.u_offset(values_[v].point, vector, values_[v].unit * layout_.ic) - first;
-        T* u = static_cast<T*>(packed) + group * u_size() + first + (depth * padded + ic) * step;
+        T* u = static_cast<T*>(packed) + group * filter_size() + first + (depth * padded + ic) * step;
         kernel(wei.at<T>(oc, ic) + depth * wei.stride[2], wei.stride[0], wei.stride[1], offset, count, channels, u,
                where, step);
         if (ic + count < desc.icg()) return;
@@ -173,6 +191,12 @@ template <class T> void WinogradPlan<T>::pack(const Tensor& wei, void* packed, i
             for (std::int64_t c = count; c < padded - ic; ++c) std::fill_n(u + where[v] + c * step, lanes_, T(0));
     };
     parallel_for(desc.g * layout_.oc_vectors * kd * pieces, threads, task);
+}
+
+template <class T> void WinogradPlan<T>::pack_taps(const Tensor& wei, T* packed, int threads) const noexcept {
+    parallel_for(desc.g * layout_.oc_vectors, threads, [&](std::int64_t task, int) {
+        pack_vector(wei, task / layout_.oc_vectors, task % layout_.oc_vectors, packed + task * taps_size());
+    });
 }
 
 template <class T> typename WinogradPlan<T>::Block WinogradPlan<T>::block(std::int64_t index, std::int64_t mb) const {
@@ -238,20 +262,43 @@ void WinogradPlan<T>::multiply(const ConvArgs& args, const Block& b, const Domai
                                std::int64_t point_end, std::int64_t panel_begin, std::int64_t panel_end) const noexcept {
     PointsGemm<T> g;
     g.v = domain.v;
-    g.u = static_cast<const T*>(args.packed) + b.group * u_size();
+    g.u = static_cast<const T*>(args.packed) + b.group * filter_size();
     g.m = domain.m;
     g.tiles = b.tiles();
     g.m_point = layout_.m_point(g.tiles);
     g.oc_vectors = layout_.oc_vectors;
     Point points[winograd_most_points];
-    for (std::int64_t p = point_begin; p < point_end; ++p) {
+    tell_points(b, points, point_begin, point_end);
+    g.points = points;
+    gemm_(g, point_begin, point_end, panel_begin, panel_end);
+}
+
+template <class T>
+void WinogradPlan<T>::tell_points(const Block& b, Point* points, std::int64_t begin, std::int64_t end) const noexcept {
+    for (std::int64_t p = begin; p < end; ++p) {
         points[p] = b.needed(grid_.points - 1 - p / grid_.points, grid_.points - 1 - p % grid_.points);
-        points[p].v = layout_.v_begin(p, g.tiles);
+        points[p].v = layout_.v_begin(p, b.tiles());
         points[p].u = layout_.u_begin(p);
         points[p].ic = layout_.inner(p);
     }
+}
+
+template <class T>
+void WinogradPlan<T>::multiply_taps(const ConvArgs& args, const Block& b, const Domain& domain, std::int64_t vector,
+                                    const Scratch& scratch) const noexcept {
+    Point points[winograd_most_points];
+    tell_points(b, points, 0, layout_.points());
+    WinogradTaps<T> g;
     g.points = points;
-    gemm_(g, point_begin, point_end, panel_begin, panel_end);
+    g.v = domain.v;
+    g.tiles = b.tiles();
+    if (packs_late()) pack_vector(args.wei, b.group, vector, scratch.taps);
+    g.taps = packs_late() ? scratch.taps : static_cast<const T*>(args.packed) + b.group * filter_size() + vector * taps_size();
+    g.channels = desc.icg();
+    g.depth = desc.d().kernel;
+    g.m_point = layout_.m_point(g.tiles);
+    g.m = domain.m + vector * g.tiles * lanes_;
+    taps_(g);
 }
 
 template <class T>
@@ -318,9 +365,11 @@ template <class T> void WinogradPlan<T>::execute_blocks(const ConvArgs& args, co
         const Scratch scratch = workspace.scratch_of(worker);
         for (std::int64_t c = 0; c < input_vectors(); ++c)
             for (std::int64_t i = 0; i < b.images; ++i) transform_input(args, b, i, c, domain.v, scratch);
-        multiply(args, b, domain, 0, layout_.points(), 0, layout_.panels);
-        for (std::int64_t c = 0; c < layout_.oc_vectors; ++c)
+        if (!taps_) multiply(args, b, domain, 0, layout_.points(), 0, layout_.panels);
+        for (std::int64_t c = 0; c < layout_.oc_vectors; ++c) {
+            if (taps_) multiply_taps(args, b, domain, c, scratch);
             for (std::int64_t i = 0; i < b.images; ++i) transform_output(args, epilogue, b, i, c, domain.m, scratch);
+        }
     };
     parallel_for(desc.g * grid_.blocks(mb), args.threads, whole_block);
 }
@@ -346,6 +395,15 @@ template <class T> void WinogradPlan<T>::execute_phases(const ConvArgs& args, co
             transform_output(args, epilogue, b, task % images, task / images, workspace.domain.m,
                              workspace.scratch_of(worker));
     };
+    auto product_and_output = [&](std::int64_t task, int worker) {
+        const Block b = block(round, mb);
+        const Scratch scratch = workspace.scratch_of(worker);
+        multiply_taps(args, b, workspace.domain, task, scratch);
+        for (std::int64_t i = 0; i < b.images; ++i) transform_output(args, epilogue, b, i, task, workspace.domain.m, scratch);
+    };
+    if (taps_)
+        return parallel_phases(args.threads, {{input_vectors() * images, input}, {layout_.oc_vectors, product_and_output}},
+                               desc.g * grid_.blocks(mb), &round);
     parallel_phases(args.threads,
                     {{input_vectors() * images, input}, {layout_.points() * pieces, product}, {layout_.oc_vectors * images, output}},
                     desc.g * grid_.blocks(mb), &round);

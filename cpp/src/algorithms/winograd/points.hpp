@@ -36,11 +36,12 @@ template <> struct Points<2> {
 
 template <> struct Points<4> {
     static constexpr int m = 4, inputs = 6, values = 6, points = 6;
-    static constexpr double a = 0.625, b = 1.625, a2 = a * a, b2 = b * b;
+    static constexpr double a = 0.625, b = 1.625, a2 = a * a, b2 = b * b, ra = 1 / (2 * a2 * (a2 - b2)), rb = 1 / (2 * b2 * (b2 - a2));
+    // A point x has scale * (g0 + x g1 + x^2 g2), infinity g2.
+    static constexpr double at[] = {0, a, -a, b, -b}, scale[] = {1 / (a2 * b2), ra, ra, rb, rb, 1};
     template <class T> static NPCONV_INLINE void filter(const Vec<T> (&g)[3], Vec<T> (&u)[6]) {
-        const Vec<T> ra = set1(T(1 / (2 * a2 * (a2 - b2)))), rb = set1(T(1 / (2 * b2 * (b2 - a2))));
-        const Vec<T> ea = mul(ra, fma(set1(T(a2)), g[2], g[0])), oa = mul(set1(T(a / (2 * a2 * (a2 - b2)))), g[1]);
-        const Vec<T> eb = mul(rb, fma(set1(T(b2)), g[2], g[0])), ob = mul(set1(T(b / (2 * b2 * (b2 - a2)))), g[1]);
+        const Vec<T> ea = mul(set1(T(ra)), fma(set1(T(a2)), g[2], g[0])), oa = mul(set1(T(a * ra)), g[1]);
+        const Vec<T> eb = mul(set1(T(rb)), fma(set1(T(b2)), g[2], g[0])), ob = mul(set1(T(b * rb)), g[1]);
         u[0] = mul(set1(T(1 / (a2 * b2))), g[0]);
         u[1] = add(ea, oa);
         u[2] = sub(ea, oa);

@@ -7,6 +7,7 @@
 
 #include "algorithms/algorithm.hpp"
 #include "algorithms/winograd/few.hpp"
+#include "algorithms/winograd/parts.hpp"
 #include "gemm/points.hpp"
 
 namespace npconv {
@@ -78,6 +79,17 @@ std::string refuse(const ConvDesc& d, const Isa&) {
     return "";
 }
 
+// Blocks of four tiles, or of all that there are; whatever is larger has enough tiles for U.
+void add_taps(const ConvDesc& d, const Isa& isa, int threads, std::vector<Params>& found) {
+    const int most = winograd_taps_kernels(isa).tiles;
+    if (most == 0 || d.h().stride != 1 || d.accuracy == Accuracy::strict) return;
+    WinogradParams p(Params{{4, most, 0, 0, 1, 0}});
+    const WinogradGrid grid(d, p);
+    if (grid.row_blocks * grid.col_blocks > 1) return;
+    const bool only_shared = threads > 1 && winograd_shares(d, grid, 0, d.mb, threads);
+    for (p.split = only_shared ? 1 : 0; p.split < (threads > 1 ? 2 : 1); ++p.split) found.push_back(p);
+}
+
 std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor) {
     std::vector<int> tiles = {14, 28, 56};
     if (rigor == Rigor::exhaustive) tiles = {7, 14, 28, 42, 56, 84, 112};
@@ -96,6 +108,7 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
                 found.push_back(WinogradParams(Params{{m, t, split}}));
         }
     }
+    add_taps(d, isa, threads, found);
     if (few_possible(d)) found.push_back(WinogradParams(Params{{4, isa.vector_bytes / 4, 0, 1, 0, 0}}));
     return found;
 }
@@ -119,8 +132,28 @@ double filter_rate(double filter, double domain, const Machine& machine) {
     return filter <= machine.l3_bytes ? machine.l3_bandwidth : machine.dram_bandwidth;
 }
 
+// Filters come from memory or a cache beside the arithmetic. Wide tiles feel a quarter of what is hidden (Zen 5: 512x14 -> 512 k3
+// stride 2, 25 MB of filter, 1.1 times the time that a tenth gives); narrow ones, which have filled all slots, most of it while another
+// core fetches too.
+double beside(double multiply, double stream, bool narrow, bool shared_bus) {
+    const double felt = !narrow ? 0.25 : shared_bus ? 0.7 : 0.1;
+    return std::max(multiply, stream) + felt * std::min(multiply, stream);
+}
+
+constexpr double late_taps_rate = 45e9;  // bytes of taps packed by the worker that multiplies with them (Zen 5)
+
+// With taps: of a channel and a vector of output channels products and, for each row of points, six operations along the row, for
+// four of them six more down the columns. 82 % of the time that these take at the FMA peak (Zen 5; addresses, sums that wait in M).
+double taps_product(const ConvDesc& d, const WinogradGrid& grid, const PointsLayout& layout, double tiles, const Machine& machine) {
+    const auto along = [&](std::int64_t axis_tiles, std::int64_t out) {  // points of an axis, over all tiles of it
+        return static_cast<double>(6 * axis_tiles - (grid.spared(axis_tiles, out) > 0)) / static_cast<double>(axis_tiles);
+    };
+    const double products = tiles * along(grid.tile_rows, d.h().out) * along(grid.tile_cols, d.w().out) + 6 * 6 + 4 * 6;
+    return products * 2 * static_cast<double>(layout.ic * layout.oc_vectors * layout.lanes) / (0.82 * machine.fma(d.src));
+}
+
 BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid, const PointsLayout& layout, int threads,
-                     const Machine& machine) {
+                     double filter, bool taps, const Machine& machine) {
     const double size = static_cast<double>(item_size(d.src)), lanes = static_cast<double>(layout.lanes);
     const double blocks = static_cast<double>(grid.blocks(d.mb));
     const double tiles = static_cast<double>(grid.images(d.mb) * grid.tile_rows * grid.tile_cols) / blocks;  // on average
@@ -128,9 +161,17 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     const double inner = static_cast<double>(layout.ic), oc = static_cast<double>(layout.oc_vectors) * lanes;
     const double v = values * tiles * static_cast<double>(layout.ic_vectors()) * lanes * size;
     const double m = static_cast<double>(layout.points()) * tiles * oc * size;
+    const TransformRate rate = rates[grid.transform()];
+    const double speed = (isa.vector_bytes >= 32 ? 1.0 : 0.5) * (v + m <= machine.l2_bytes ? 1.0 : 0.7);
+    const bool narrow = isa.registers == 16;
+    const double stream = 0.8 * filter / filter_rate(filter, v + m, machine);
+    if (taps) {
+        const double multiply = taps_product(d, grid, layout, tiles, machine);
+        const double product = d.weights == Weights::fresh ? multiply + filter / late_taps_rate : beside(multiply, stream, narrow, threads > 1);
+        return {v / (rate.input * speed), product, m / (rate.output * speed)};
+    }
     // Two vectors of output channels times few tiles don't fill the FMA pipelines; 16 registers leave no slack at all, and
     // four tiles of six then wait for instructions.
-    const bool narrow = isa.registers == 16;
     const double efficiency = narrow ? 0.93 * std::min(1.0, (tiles / groups + 0.5) / 5.5) : std::min(1.0, (tiles / groups + 1) * 2 / 10);
     // A short tile spares values: one at infinity, of finite points one for each phase.
     const auto needed = [&](std::int64_t axis_tiles, std::int64_t out) {
@@ -139,19 +180,12 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     };
     const double products = values * tiles * needed(grid.tile_rows, d.h().out) * needed(grid.tile_cols, d.w().out);
     const double multiply = 2 * products * inner * oc / (machine.fma(d.src) * efficiency);
-    const double filter = static_cast<double>(layout.u_begin(layout.points())) * size;
-    const double stream = 0.8 * filter / filter_rate(filter, v + m, machine);
     double entered = 0;
     for (const std::int64_t units : layout.units) entered += std::ceil(static_cast<double>(units) * inner / 256);
     // Narrow tiles hide nothing of that behind sums of a few terms (3 channels: 1.4 times the time of the whole layer).
     entered *= static_cast<double>(layout.panels) * groups * (12e-9 + (narrow ? 17e-9 * std::max(0.0, 1 - inner / 48) : 0));
-    const TransformRate rate = rates[grid.transform()];
-    const double speed = (isa.vector_bytes >= 32 ? 1.0 : 0.5) * (v + m <= machine.l2_bytes ? 1.0 : 0.7);
-    // Prefetching hides the filter behind the arithmetic, or the arithmetic behind the filter. Wide tiles feel a quarter of what is hidden
-    // (Zen 5: 512x14 -> 512 k3 stride 2, 25 MB of filter, 1.1 times the time that a tenth gives); narrow ones, which have filled all
-    // slots, most of it while another core fetches too.
-    const double felt = !narrow ? 0.25 : threads > 1 && filter > machine.l2_bytes ? 0.7 : 0.1;
-    return {v / (rate.input * speed), std::max(multiply, stream) + felt * std::min(multiply, stream) + entered, m / (rate.output * speed)};
+    return {v / (rate.input * speed), beside(multiply, stream, narrow, threads > 1 && filter > machine.l2_bytes) + entered,
+            m / (rate.output * speed)};
 }
 
 // Packing: small filters are transformed inside the caches, large ones at the rate of memory (reading, writing and the
@@ -185,9 +219,11 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
     const WinogradGrid grid(d, p);
     const std::int64_t lanes = isa.vector_bytes / static_cast<std::int64_t>(item_size(d.src));
     const PointsLayout layout(isa, d.src, grid.units(), winograd_inner(d, lanes), d.ocg());
-    const BlockCost c = block_cost(d, isa, grid, layout, threads, machine);
+    const double weights = p.taps ? static_cast<double>(layout.oc_vectors * lanes * d.icg() * d.taps())
+                                  : static_cast<double>(layout.u_begin(layout.points()));
+    const double group_filter = weights * static_cast<double>(item_size(d.src)), filter = static_cast<double>(d.g) * group_filter;
+    const BlockCost c = block_cost(d, isa, grid, layout, threads, group_filter, p.taps != 0, machine);
     const double blocks = static_cast<double>(d.g) * static_cast<double>(grid.blocks(d.mb));
-    const double filter = static_cast<double>(d.g * layout.u_begin(layout.points())) * static_cast<double>(item_size(d.src));
     double seconds = machine.call_overhead + 1e-6 + far;
     if (!winograd_shares(d, grid, p.split, d.mb, threads)) {
         // The slowest worker has only whole blocks of full size, or a full one more than its share of all tiles.
@@ -202,10 +238,12 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
         const double input = share(static_cast<double>(layout.ic_vectors()) * images) * c.input;
         const double output = share(static_cast<double>(layout.oc_vectors) * images) * c.output;
         const double barriers = 8e-6;  // with what the workers wait for each other and fetch from each other
-        const double products = static_cast<double>(layout.points() * winograd_pieces(layout.points(), layout.panels, threads));
+        const double products = static_cast<double>(
+            p.taps ? layout.oc_vectors : layout.points() * winograd_pieces(layout.points(), layout.panels, threads));
         seconds += blocks * (input + share(products) * c.product + output + (threads > 1 ? barriers : 0));
         seconds += machine.parallel_overhead;
     }
+    if (d.weights == Weights::fresh && p.taps) return seconds;
     if (d.weights == Weights::fresh)
         return seconds + pack_cost(filter, std::min<double>(threads, static_cast<double>(layout.oc_vectors * d.g)), isa, machine);
     // In a network other layers' data have pushed large filters out of the caches by the next call.
@@ -213,11 +251,11 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
     return seconds;
 }
 
-const char* const param_names[] = {"m", "tiles", "split", "few", nullptr};
+const char* const param_names[] = {"m", "tiles", "split", "few", "taps", nullptr};
 
 }  // namespace
 
 extern const Algorithm winograd_algorithm;
-const Algorithm winograd_algorithm = {"winograd", 6, param_names, refuse, estimate, candidates, make_winograd_plan};
+const Algorithm winograd_algorithm = {"winograd", 7, param_names, refuse, estimate, candidates, make_winograd_plan};
 
 }  // namespace npconv
