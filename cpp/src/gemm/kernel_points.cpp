@@ -139,14 +139,16 @@ void run(const PointsGemm<T>& g, std::int64_t point_begin, std::int64_t point_en
             const int kv = g.oc_vectors - vector < points_panel ? 1 : points_panel;
             const T* u = g.u + point.u + vector * L * point.ic;
             T* m = g.m + p * g.m_point + vector * work.pitch;
-            clear(m, work.pitch, kv, 0, point.begin);
-            clear(m, work.pitch, kv, point.end, g.tiles);
+            if (!g.accumulate) {
+                clear(m, work.pitch, kv, 0, point.begin);
+                clear(m, work.pitch, kv, point.end, g.tiles);
+            }
             for (std::int64_t c = 0; c < point.ic; c += block) {
                 work.ic = point.ic - c < block ? point.ic - c : block;
                 work.v = g.v + point.v + c / L * work.pitch;
                 work.u = u + c * kv * L;
                 work.m = m;
-                work.accumulate = c > 0;
+                work.accumulate = g.accumulate || c > 0;
                 run_groups(work, kv, groups);
             }
         }

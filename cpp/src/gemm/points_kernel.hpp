@@ -40,6 +40,7 @@ template <class T> struct PointsGemm {
     std::int64_t oc_vectors;
     std::int64_t tiles;  // the tile pitch inside v and m
     const Point* points;
+    bool accumulate = false;  // M has the sums of other channels already
 };
 
 template <class T> using PointsRun = void (*)(const PointsGemm<T>&, std::int64_t point_begin, std::int64_t point_end,

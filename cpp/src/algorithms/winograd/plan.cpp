@@ -35,7 +35,9 @@ public:
           kernels_(winograd_kernels(i).of<T>()),
           strip_(strip_kernels(i).of<T>()),
           gemm_(points_kernels(i).of<T>()),
-          taps_(WinogradParams(p).taps ? winograd_taps_kernels(i).of<T>() : nullptr),
+          taps_(WinogradParams(p).taps),
+          in_registers_(WinogradParams(p).in_registers(i)),
+          taps_run_(winograd_taps_kernels(i).of<T>()),
           packing_(pack_kernels<T>(i)) {
         for (int value = 0; value < grid_.values * grid_.values; ++value)
             values_.push_back(grid_.value(value / grid_.values, value % grid_.values));
@@ -60,7 +62,7 @@ private:
         T* slab;
         std::int64_t* row_offset;
         std::uint8_t* nonfinite;
-        T* taps;
+        T *taps, *u;
     };
     struct Workspace {
         Domain domain;
@@ -70,7 +72,8 @@ private:
         Domain domain_of(int worker) const { return {shift(domain.v, worker, domain_bytes), shift(domain.m, worker, domain_bytes)}; }
         Scratch scratch_of(int worker) const {
             return {shift(scratch.slab, worker, scratch_bytes), shift(scratch.row_offset, worker, scratch_bytes),
-                    shift(scratch.nonfinite, worker, scratch_bytes), shift(scratch.taps, worker, scratch_bytes)};
+                    shift(scratch.nonfinite, worker, scratch_bytes), shift(scratch.taps, worker, scratch_bytes),
+                    shift(scratch.u, worker, scratch_bytes)};
         }
         template <class U> static U* shift(U* p, int worker, std::int64_t bytes) {
             return reinterpret_cast<U*>(reinterpret_cast<char*>(p) + worker * bytes);
@@ -110,8 +113,14 @@ private:
     std::int64_t input_vectors() const { return desc.d().kernel * channel_vectors_; }
     // Packed weights of one group, and, where they are taps, of a vector of its output channels.
     std::int64_t filter_size() const { return taps_ ? layout_.oc_vectors * taps_size() : layout_.u_begin(layout_.points()); }
+    // A vector of output channels or a panel is a task where packed weights are taps.
+    std::int64_t task_vectors() const { return in_registers_ ? 1 : points_panel; }
+    std::int64_t late_tasks() const { return (layout_.oc_vectors + task_vectors() - 1) / task_vectors(); }
+    std::int64_t made_point() const { return winograd_made_channels * points_panel * lanes_ + layout_.pad; }
     bool packs_late() const { return taps_ && desc.weights == Weights::fresh; }  // by the worker that uses them
     std::int64_t taps_size() const { return desc.icg() * desc.d().kernel * 9 * lanes_; }
+    void transform_filter(const Tensor& wei, std::int64_t group, std::int64_t vector, std::int64_t depth, std::int64_t ic,
+                          std::int64_t count, T* u, const std::int64_t* where, std::int64_t step) const noexcept;
     void pack_taps(const Tensor& wei, T* packed, int threads) const noexcept;
     void pack_vector(const Tensor& wei, std::int64_t group, std::int64_t vector, T* to) const noexcept {
         packing_.weights(weights_of_group<T>(desc, wei, group), vector * lanes_, lanes_, to);
@@ -122,7 +131,9 @@ private:
                          const Scratch&) const noexcept;
     void multiply(const ConvArgs&, const Block&, const Domain&, std::int64_t point_begin, std::int64_t point_end,
                   std::int64_t panel_begin, std::int64_t panel_end) const noexcept;
-    void multiply_taps(const ConvArgs&, const Block&, const Domain&, std::int64_t vector, const Scratch&) const noexcept;
+    void late_output(const ConvArgs&, const EpilogueArgs<T>&, const Block&, const Domain&, std::int64_t task, const Scratch&) const noexcept;
+    void multiply_taps(const ConvArgs&, const Block&, const Domain&, std::int64_t vector, T* own) const noexcept;
+    void multiply_made(const ConvArgs&, const Block&, const Domain&, std::int64_t begin, std::int64_t end, T* u) const noexcept;
     void transform_output(const ConvArgs&, const EpilogueArgs<T>&, const Block&, std::int64_t image, std::int64_t vector,
                           const T* m, const Scratch&) const noexcept;
     void repair_row(const ConvArgs&, OutputBox box, std::int64_t tiles, const Scratch&, std::int64_t pitch) const noexcept;
@@ -139,7 +150,9 @@ private:
     const WinogradKernelsOf<T>& kernels_;
     const StripKernelsOf<T>& strip_;
     const PointsRun<T> gemm_;
-    const WinogradTapsRun<T> taps_;  // null: packed weights are U
+    const bool taps_;          // packed weights are taps, not U
+    const bool in_registers_;  // and multiplied as they are
+    const WinogradTapsRun<T> taps_run_;
     const PackKernels<T>& packing_;
     std::vector<WinogradGrid::Value> values_;
 };
@@ -160,7 +173,8 @@ std::int64_t WinogradPlan<T>::Workspace::lay_out(const WinogradPlan& plan, void*
     scratch.slab = pieces.take<T>(std::max(in_slab, out_slab));
     scratch.row_offset = pieces.take<std::int64_t>(grid.window(grid.block_rows));
     scratch.nonfinite = pieces.take<std::uint8_t>(grid.block_cols);
-    scratch.taps = pieces.take<T>(plan.packs_late() ? plan.taps_size() : 0);
+    scratch.taps = pieces.take<T>(plan.in_registers_ && plan.packs_late() ? plan.taps_size() : 0);
+    scratch.u = pieces.take<T>(plan.taps_ && !plan.in_registers_ ? plan.layout_.points() * plan.made_point() : 0);
     scratch_bytes = pieces.used() - begin;
     pieces.take<char>((workers - 1) * scratch_bytes);
     return pieces.used();
@@ -169,28 +183,33 @@ std::int64_t WinogradPlan<T>::Workspace::lay_out(const WinogradPlan& plan, void*
 template <class T> void WinogradPlan<T>::pack(const Tensor& wei, void* packed, int threads) const noexcept {
     if (packs_late()) return;
     if (taps_) return pack_taps(wei, static_cast<T*>(packed), threads);
-    std::int64_t offset[9];
-    for (int t = 0; t < 9; ++t) offset[t] = t / 3 * wei.stride[3] + t % 3 * wei.stride[4];
-    const auto kernel = kernels_.filter[grid_.transform()];
     const std::int64_t pieces = (desc.icg() + filter_channels - 1) / filter_channels, kd = desc.d().kernel;
     const std::int64_t padded = layout_.ic / kd;
     auto task = [&](std::int64_t i, int) {
         const std::int64_t piece = i % pieces, depth = i / pieces % kd, vector = i / (pieces * kd) % layout_.oc_vectors;
         const std::int64_t group = i / (pieces * kd * layout_.oc_vectors), ic = piece * filter_channels;
         const std::int64_t step = layout_.u_step(vector), count = std::min(filter_channels, desc.icg() - ic);
-        const std::int64_t oc = group * desc.ocg() + vector * lanes_, channels = std::min(lanes_, desc.ocg() - vector * lanes_);
         std::int64_t where[winograd_most_values];
         const std::int64_t first = layout_.u_offset(0, vector, 0);
         for (std::size_t v = 0; v < values_.size(); ++v)
             where[v] = layout_.u_offset(values_[v].point, vector, values_[v].unit * layout_.ic) - first;
         T* u = static_cast<T*>(packed) + group * filter_size() + first + (depth * padded + ic) * step;
-        kernel(wei.at<T>(oc, ic) + depth * wei.stride[2], wei.stride[0], wei.stride[1], offset, count, channels, u,
-               where, step);
+        transform_filter(wei, group, vector, depth, ic, count, u, where, step);
         if (ic + count < desc.icg()) return;
         for (std::size_t v = 0; v < values_.size(); ++v)  // channels that only fill up a vector
             for (std::int64_t c = count; c < padded - ic; ++c) std::fill_n(u + where[v] + c * step, lanes_, T(0));
     };
     parallel_for(desc.g * layout_.oc_vectors * kd * pieces, threads, task);
+}
+
+template <class T>
+void WinogradPlan<T>::transform_filter(const Tensor& wei, std::int64_t group, std::int64_t vector, std::int64_t depth, std::int64_t ic,
+                                       std::int64_t count, T* u, const std::int64_t* where, std::int64_t step) const noexcept {
+    std::int64_t offset[9];
+    for (int t = 0; t < 9; ++t) offset[t] = t / 3 * wei.stride[3] + t % 3 * wei.stride[4];
+    const std::int64_t oc = group * desc.ocg() + vector * lanes_, channels = std::min(lanes_, desc.ocg() - vector * lanes_);
+    kernels_.filter[grid_.transform()](wei.at<T>(oc, ic) + depth * wei.stride[2], wei.stride[0], wei.stride[1], offset, count, channels, u,
+                                       where, step);
 }
 
 template <class T> void WinogradPlan<T>::pack_taps(const Tensor& wei, T* packed, int threads) const noexcept {
@@ -283,22 +302,67 @@ void WinogradPlan<T>::tell_points(const Block& b, Point* points, std::int64_t be
     }
 }
 
+// With taps: products and outputs of a task, a vector or a panel of output channels.
 template <class T>
-void WinogradPlan<T>::multiply_taps(const ConvArgs& args, const Block& b, const Domain& domain, std::int64_t vector,
-                                    const Scratch& scratch) const noexcept {
+void WinogradPlan<T>::late_output(const ConvArgs& args, const EpilogueArgs<T>& epilogue, const Block& b, const Domain& domain,
+                                  std::int64_t task, const Scratch& scratch) const noexcept {
+    const std::int64_t begin = task * task_vectors(), end = std::min(begin + task_vectors(), layout_.oc_vectors);
+    if (in_registers_)
+        multiply_taps(args, b, domain, begin, scratch.taps);
+    else
+        multiply_made(args, b, domain, begin, end, scratch.u);
+    for (std::int64_t vector = begin; vector < end; ++vector)
+        for (std::int64_t i = 0; i < b.images; ++i) transform_output(args, epilogue, b, i, vector, domain.m, scratch);
+}
+
+template <class T>
+void WinogradPlan<T>::multiply_taps(const ConvArgs& args, const Block& b, const Domain& domain, std::int64_t vector, T* own) const noexcept {
     Point points[winograd_most_points];
     tell_points(b, points, 0, layout_.points());
     WinogradTaps<T> g;
     g.points = points;
     g.v = domain.v;
     g.tiles = b.tiles();
-    if (packs_late()) pack_vector(args.wei, b.group, vector, scratch.taps);
-    g.taps = packs_late() ? scratch.taps : static_cast<const T*>(args.packed) + b.group * filter_size() + vector * taps_size();
+    g.taps = static_cast<const T*>(args.packed) + b.group * filter_size() + vector * taps_size();
+    if (packs_late()) {
+        pack_vector(args.wei, b.group, vector, own);
+        g.taps = own;
+    }
     g.channels = desc.icg();
     g.depth = desc.d().kernel;
     g.m_point = layout_.m_point(g.tiles);
     g.m = domain.m + vector * g.tiles * lanes_;
-    taps_(g);
+    taps_run_(g);
+}
+
+// U of a panel and of some channels at a time, in L2, right from the caller's weights.
+template <class T>
+void WinogradPlan<T>::multiply_made(const ConvArgs& args, const Block& b, const Domain& domain, std::int64_t begin, std::int64_t end,
+                                    T* u) const noexcept {
+    Point points[winograd_most_points];
+    tell_points(b, points, 0, layout_.points());
+    PointsGemm<T> g;
+    g.v = domain.v;
+    g.u = u;
+    g.tiles = b.tiles();
+    g.m = domain.m + begin * g.tiles * lanes_;
+    g.m_point = layout_.m_point(g.tiles);
+    g.oc_vectors = end - begin;
+    g.points = points;
+    std::int64_t where[winograd_most_values];
+    for (std::int64_t p = 0; p < layout_.points(); ++p) points[p].u = where[p] = p * made_point();
+    for (std::int64_t z = 0; z < desc.d().kernel; ++z)
+        for (std::int64_t c = 0; c < desc.icg(); c += winograd_made_channels) {
+            const std::int64_t count = std::min(winograd_made_channels, desc.icg() - c), first = z * channel_vectors_ + c / lanes_;
+            for (std::int64_t vector = begin; vector < end; ++vector)
+                transform_filter(args.wei, b.group, vector, z, c, count, u + (vector - begin) * lanes_, where, g.oc_vectors * lanes_);
+            for (std::int64_t p = 0; p < layout_.points(); ++p) {
+                points[p].v = layout_.v_begin(p, g.tiles) + first * g.tiles * lanes_;
+                points[p].ic = count;
+            }
+            g.accumulate = z + c > 0;
+            gemm_(g, 0, layout_.points(), 0, 1);
+        }
 }
 
 template <class T>
@@ -365,11 +429,11 @@ template <class T> void WinogradPlan<T>::execute_blocks(const ConvArgs& args, co
         const Scratch scratch = workspace.scratch_of(worker);
         for (std::int64_t c = 0; c < input_vectors(); ++c)
             for (std::int64_t i = 0; i < b.images; ++i) transform_input(args, b, i, c, domain.v, scratch);
-        if (!taps_) multiply(args, b, domain, 0, layout_.points(), 0, layout_.panels);
-        for (std::int64_t c = 0; c < layout_.oc_vectors; ++c) {
-            if (taps_) multiply_taps(args, b, domain, c, scratch);
+        for (std::int64_t task = 0; taps_ && task < late_tasks(); ++task) late_output(args, epilogue, b, domain, task, scratch);
+        if (taps_) return;
+        multiply(args, b, domain, 0, layout_.points(), 0, layout_.panels);
+        for (std::int64_t c = 0; c < layout_.oc_vectors; ++c)
             for (std::int64_t i = 0; i < b.images; ++i) transform_output(args, epilogue, b, i, c, domain.m, scratch);
-        }
     };
     parallel_for(desc.g * grid_.blocks(mb), args.threads, whole_block);
 }
@@ -395,15 +459,11 @@ template <class T> void WinogradPlan<T>::execute_phases(const ConvArgs& args, co
             transform_output(args, epilogue, b, task % images, task / images, workspace.domain.m,
                              workspace.scratch_of(worker));
     };
-    auto product_and_output = [&](std::int64_t task, int worker) {
-        const Block b = block(round, mb);
-        const Scratch scratch = workspace.scratch_of(worker);
-        multiply_taps(args, b, workspace.domain, task, scratch);
-        for (std::int64_t i = 0; i < b.images; ++i) transform_output(args, epilogue, b, i, task, workspace.domain.m, scratch);
+    auto late = [&](std::int64_t task, int worker) {
+        late_output(args, epilogue, block(round, mb), workspace.domain, task, workspace.scratch_of(worker));
     };
     if (taps_)
-        return parallel_phases(args.threads, {{input_vectors() * images, input}, {layout_.oc_vectors, product_and_output}},
-                               desc.g * grid_.blocks(mb), &round);
+        return parallel_phases(args.threads, {{input_vectors() * images, input}, {late_tasks(), late}}, desc.g * grid_.blocks(mb), &round);
     parallel_phases(args.threads,
                     {{input_vectors() * images, input}, {layout_.points() * pieces, product}, {layout_.oc_vectors * images, output}},
                     desc.g * grid_.blocks(mb), &round);

@@ -12,6 +12,8 @@
 
 namespace npconv {
 
+bool WinogradParams::in_registers(const Isa& isa) const { return taps != 0 && tiles <= winograd_taps_kernels(isa).tiles; }
+
 WinogradGrid::WinogradGrid(const ConvDesc& d, const WinogradParams& p)
     : m(p.m),
       stride(static_cast<int>(d.h().stride)),
@@ -79,7 +81,7 @@ std::string refuse(const ConvDesc& d, const Isa&) {
     return "";
 }
 
-// Blocks of four tiles, or of all that there are; whatever is larger has enough tiles for U.
+// Blocks that a row of points in registers has room for.
 void add_taps(const ConvDesc& d, const Isa& isa, int threads, std::vector<Params>& found) {
     const int most = winograd_taps_kernels(isa).tiles;
     if (most == 0 || d.h().stride != 1 || d.accuracy == Accuracy::strict) return;
@@ -105,7 +107,11 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
             last[1] = now[1];
             const bool only_shared = threads > 1 && winograd_shares(d, grid, 0, d.mb, threads);
             for (int split = only_shared ? 1 : 0; split < (threads > 1 ? 2 : 1); ++split)
+            for (int split = only_shared ? 1 : 0; split < (threads > 1 ? 2 : 1); ++split)
                 found.push_back(WinogradParams(Params{{m, t, split}}));
+            // Weights of one call that meet all tiles at once (m = 2 with class `standard`: never faster).
+            const bool made = d.weights == Weights::fresh && d.h().stride == 1 && (m == 4 || d.accuracy == Accuracy::strict);
+            if (made && now[1] == 1) found.push_back(WinogradParams(Params{{m, t, threads > 1, 0, 1}}));
         }
     }
     add_taps(d, isa, threads, found);
@@ -140,7 +146,8 @@ double beside(double multiply, double stream, bool narrow, bool shared_bus) {
     return std::max(multiply, stream) + felt * std::min(multiply, stream);
 }
 
-constexpr double late_taps_rate = 45e9;  // bytes of taps packed by the worker that multiplies with them (Zen 5)
+// Weights of one call, by the worker that multiplies with them: bytes of packed taps, of U made from the caller's (Zen 5, in L3).
+constexpr double late_taps_rate = 45e9, made_rate = 90e9;
 
 // With taps: of a channel and a vector of output channels products and, for each row of points, six operations along the row, for
 // four of them six more down the columns. 82 % of the time that these take at the FMA peak (Zen 5; addresses, sums that wait in M).
@@ -153,7 +160,7 @@ double taps_product(const ConvDesc& d, const WinogradGrid& grid, const PointsLay
 }
 
 BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid, const PointsLayout& layout, int threads,
-                     double filter, bool taps, const Machine& machine) {
+                     const WinogradParams& p, double filter, const Machine& machine) {
     const double size = static_cast<double>(item_size(d.src)), lanes = static_cast<double>(layout.lanes);
     const double blocks = static_cast<double>(grid.blocks(d.mb));
     const double tiles = static_cast<double>(grid.images(d.mb) * grid.tile_rows * grid.tile_cols) / blocks;  // on average
@@ -165,7 +172,7 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     const double speed = (isa.vector_bytes >= 32 ? 1.0 : 0.5) * (v + m <= machine.l2_bytes ? 1.0 : 0.7);
     const bool narrow = isa.registers == 16;
     const double stream = 0.8 * filter / filter_rate(filter, v + m, machine);
-    if (taps) {
+    if (p.in_registers(isa)) {
         const double multiply = taps_product(d, grid, layout, tiles, machine);
         const double product = d.weights == Weights::fresh ? multiply + filter / late_taps_rate : beside(multiply, stream, narrow, threads > 1);
         return {v / (rate.input * speed), product, m / (rate.output * speed)};
@@ -181,11 +188,15 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     const double products = values * tiles * needed(grid.tile_rows, d.h().out) * needed(grid.tile_cols, d.w().out);
     const double multiply = 2 * products * inner * oc / (machine.fma(d.src) * efficiency);
     double entered = 0;
-    for (const std::int64_t units : layout.units) entered += std::ceil(static_cast<double>(units) * inner / 256);
+    for (const std::int64_t units : layout.units)
+        entered += std::ceil(static_cast<double>(units) * inner / (p.taps ? static_cast<double>(winograd_made_channels) : 256));
     // Narrow tiles hide nothing of that behind sums of a few terms (3 channels: 1.4 times the time of the whole layer).
     entered *= static_cast<double>(layout.panels) * groups * (12e-9 + (narrow ? 17e-9 * std::max(0.0, 1 - inner / 48) : 0));
-    return {v / (rate.input * speed), beside(multiply, stream, narrow, threads > 1 && filter > machine.l2_bytes) + entered,
-            m / (rate.output * speed)};
+    // Each panel meets all of V, from L3 where that is larger than L2; U, made in L2, doesn't stream.
+    const double again = v > 0.5 * machine.l2_bytes ? 0.25 * v * static_cast<double>(layout.panels) / machine.l3_bandwidth : 0;
+    const double product = p.taps ? multiply + filter / (made_rate * (narrow ? 0.5 : 1)) + again
+                                  : beside(multiply, stream, narrow, threads > 1 && filter > machine.l2_bytes);
+    return {v / (rate.input * speed), product + entered, m / (rate.output * speed)};
 }
 
 // Packing: small filters are transformed inside the caches, large ones at the rate of memory (reading, writing and the
@@ -219,10 +230,10 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
     const WinogradGrid grid(d, p);
     const std::int64_t lanes = isa.vector_bytes / static_cast<std::int64_t>(item_size(d.src));
     const PointsLayout layout(isa, d.src, grid.units(), winograd_inner(d, lanes), d.ocg());
-    const double weights = p.taps ? static_cast<double>(layout.oc_vectors * lanes * d.icg() * d.taps())
+    const double weights = p.in_registers(isa) ? static_cast<double>(layout.oc_vectors * lanes * d.icg() * d.taps())
                                   : static_cast<double>(layout.u_begin(layout.points()));
     const double group_filter = weights * static_cast<double>(item_size(d.src)), filter = static_cast<double>(d.g) * group_filter;
-    const BlockCost c = block_cost(d, isa, grid, layout, threads, group_filter, p.taps != 0, machine);
+    const BlockCost c = block_cost(d, isa, grid, layout, threads, p, group_filter, machine);
     const double blocks = static_cast<double>(d.g) * static_cast<double>(grid.blocks(d.mb));
     double seconds = machine.call_overhead + 1e-6 + far;
     if (!winograd_shares(d, grid, p.split, d.mb, threads)) {
@@ -239,7 +250,7 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
         const double output = share(static_cast<double>(layout.oc_vectors) * images) * c.output;
         const double barriers = 8e-6;  // with what the workers wait for each other and fetch from each other
         const double products = static_cast<double>(
-            p.taps ? layout.oc_vectors : layout.points() * winograd_pieces(layout.points(), layout.panels, threads));
+            p.in_registers(isa) ? layout.oc_vectors : p.taps ? layout.panels : layout.points() * winograd_pieces(layout.points(), layout.panels, threads));
         seconds += blocks * (input + share(products) * c.product + output + (threads > 1 ? barriers : 0));
         seconds += machine.parallel_overhead;
     }

@@ -41,9 +41,11 @@ struct WinogradParams {
     int tiles;  // tiles that a block should have
     int split;  // 0: every worker computes whole blocks; 1: the workers share each block's three phases
     int few;    // 1: the plan for few input channels (few.hpp), which has no blocks
-    int taps;   // 1: blocks of few tiles multiply with taps instead of U (taps.hpp)
+    int taps;   // 1: no U beforehand. Blocks of few tiles multiply with taps (taps.hpp), for others the weights of one call are made U
+                // by the worker that uses them, a panel and winograd_made_channels at a time
 
     explicit WinogradParams(const Params& p) : m(p.v[0]), tiles(p.v[1]), split(p.v[2]), few(p.v[3]), taps(p.v[4]) {}
+    bool in_registers(const Isa&) const;
     operator Params() const { return {{m, tiles, split, few, taps, 0}}; }
 };
 
@@ -97,6 +99,7 @@ inline std::int64_t winograd_pieces(std::int64_t points, std::int64_t panels, in
 // taps or units each starts at a whole vector.
 std::int64_t winograd_inner(const ConvDesc&, std::int64_t lanes);
 
+constexpr std::int64_t winograd_made_channels = 64;  // 295 KB of U of 36 points, F(4x4)
 constexpr int winograd_most_values = 81, winograd_most_points = 36;  // of a tile
 
 std::unique_ptr<Plan> make_winograd_plan(const ConvDesc&, const Isa&, const Params&);
