@@ -62,7 +62,10 @@ class Checker:
         arguments = {**shape.parameters, "data_format": "channels_last" if last else "channels_first"}
         for fresh, threads in itertools.product((False, True), (1, 3)):
             descriptor = describe(shape, x, w, arguments["data_format"], fresh)
-            for algorithm, parameters, _ in _npconv.candidates(descriptor, threads, self.rigor):
+            found = _npconv.candidates(descriptor, threads, self.rigor)
+            if len({c[:2] for c in found}) < len(found):
+                self.failed.append(f"{descriptor} {threads}: a candidate twice")
+            for algorithm, parameters, _ in found:
                 force(descriptor, threads, algorithm, parameters)
                 for image, weights, out, want in runs:
                     if self.trace:

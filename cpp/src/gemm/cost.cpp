@@ -36,7 +36,7 @@ constexpr double planes_half = 1.8;
 // Machine::quick: every other pixel and line of planes, an image in place half as large as L2, strips with
 // lanes = channels (Zen 5).
 constexpr double quick_strided_points = 1.08, quick_far_image = 1.2, quick_strips = 1.1;
-constexpr double late_rate = 24e9, narrow_late_rate = 16e9;                // packing weights where they are used
+constexpr double late_rate = 24e9, quick_late_rate = 45e9, narrow_late_rate = 16e9;  // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
 // Weights read where they are, as four or eight streams; eight where tiles have two vectors of pixels at most.
 constexpr double unpacked = 1.02, unpacked_small = 1.25;
@@ -285,7 +285,7 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
     const std::int64_t jobs = d.mb * d.g * g.bands;
     const double workers = std::max(threads, 1), blocks = static_cast<double>(g.blocks), groups = static_cast<double>(d.g);
     const bool image = config.source == DenseSource::image, rows = dense_reads_rows(d, isa, config), packs_late = config.late && !rows;
-    const double late_packing = s.narrow ? narrow_late_rate : late_rate;
+    const double late_packing = s.narrow ? narrow_late_rate : s.quick ? quick_late_rate : late_rate;
     const double packed = static_cast<double>(g.group_weights * d.g) * s.item;
     const auto share = [&](double tasks) { return ceil_div(tasks, workers) / tasks; };
     double seconds = machine.call_overhead;

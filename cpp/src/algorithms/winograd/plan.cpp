@@ -106,17 +106,20 @@ private:
     };
 
     bool shares_blocks(std::int64_t mb, int threads) const { return winograd_shares(desc, grid_, split_, mb, threads); }
+    std::int64_t parts_of_block(int threads) const {
+        return split_ == 2 ? std::clamp<std::int64_t>(threads, 1, output_tasks()) : 1;
+    }
     int workers(std::int64_t mb, int threads) const {
-        const std::int64_t tasks = shares_blocks(mb, threads) ? threads : desc.g * grid_.blocks(mb);
+        const std::int64_t tasks = shares_blocks(mb, threads) ? threads : desc.g * grid_.blocks(mb) * parts_of_block(threads);
         return static_cast<int>(std::clamp<std::int64_t>(threads, 1, std::max<std::int64_t>(tasks, 1)));
     }
     std::int64_t input_vectors() const { return desc.d().kernel * channel_vectors_; }
     // Packed weights of one group, and, where they are taps, of a vector of its output channels.
     std::int64_t filter_size() const { return taps_ ? layout_.oc_vectors * taps_size() : layout_.u_begin(layout_.points()); }
-    // A vector of output channels or a panel is a task where packed weights are taps.
+    // A vector of output channels or a panel is a task where a worker takes these from the products to the outputs.
     std::int64_t task_vectors() const { return in_registers_ ? 1 : points_panel; }
-    std::int64_t late_tasks() const { return (layout_.oc_vectors + task_vectors() - 1) / task_vectors(); }
-    std::int64_t made_point() const { return winograd_made_channels * points_panel * lanes_ + layout_.pad; }
+    std::int64_t output_tasks() const { return (layout_.oc_vectors + task_vectors() - 1) / task_vectors(); }
+    std::int64_t made_value() const { return winograd_made_channels * points_panel * lanes_ + layout_.pad; }
     bool packs_late() const { return taps_ && desc.weights == Weights::fresh; }  // by the worker that uses them
     std::int64_t taps_size() const { return desc.icg() * desc.d().kernel * 9 * lanes_; }
     void transform_filter(const Tensor& wei, std::int64_t group, std::int64_t vector, std::int64_t depth, std::int64_t ic,
@@ -131,7 +134,7 @@ private:
                          const Scratch&) const noexcept;
     void multiply(const ConvArgs&, const Block&, const Domain&, std::int64_t point_begin, std::int64_t point_end,
                   std::int64_t panel_begin, std::int64_t panel_end) const noexcept;
-    void late_output(const ConvArgs&, const EpilogueArgs<T>&, const Block&, const Domain&, std::int64_t task, const Scratch&) const noexcept;
+    void output_task(const ConvArgs&, const EpilogueArgs<T>&, const Block&, const Domain&, std::int64_t task, const Scratch&) const noexcept;
     void multiply_taps(const ConvArgs&, const Block&, const Domain&, std::int64_t vector, T* own) const noexcept;
     void multiply_made(const ConvArgs&, const Block&, const Domain&, std::int64_t begin, std::int64_t end, T* u) const noexcept;
     void transform_output(const ConvArgs&, const EpilogueArgs<T>&, const Block&, std::int64_t image, std::int64_t vector,
@@ -174,7 +177,7 @@ std::int64_t WinogradPlan<T>::Workspace::lay_out(const WinogradPlan& plan, void*
     scratch.row_offset = pieces.take<std::int64_t>(grid.window(grid.block_rows));
     scratch.nonfinite = pieces.take<std::uint8_t>(grid.block_cols);
     scratch.taps = pieces.take<T>(plan.in_registers_ && plan.packs_late() ? plan.taps_size() : 0);
-    scratch.u = pieces.take<T>(plan.taps_ && !plan.in_registers_ ? plan.layout_.points() * plan.made_point() : 0);
+    scratch.u = pieces.take<T>(plan.taps_ && !plan.in_registers_ ? static_cast<std::int64_t>(plan.values_.size()) * plan.made_value() : 0);
     scratch_bytes = pieces.used() - begin;
     pieces.take<char>((workers - 1) * scratch_bytes);
     return pieces.used();
@@ -302,14 +305,14 @@ void WinogradPlan<T>::tell_points(const Block& b, Point* points, std::int64_t be
     }
 }
 
-// With taps: products and outputs of a task, a vector or a panel of output channels.
+// The outputs of a vector or a panel, with taps their products too.
 template <class T>
-void WinogradPlan<T>::late_output(const ConvArgs& args, const EpilogueArgs<T>& epilogue, const Block& b, const Domain& domain,
+void WinogradPlan<T>::output_task(const ConvArgs& args, const EpilogueArgs<T>& epilogue, const Block& b, const Domain& domain,
                                   std::int64_t task, const Scratch& scratch) const noexcept {
     const std::int64_t begin = task * task_vectors(), end = std::min(begin + task_vectors(), layout_.oc_vectors);
     if (in_registers_)
         multiply_taps(args, b, domain, begin, scratch.taps);
-    else
+    else if (taps_)
         multiply_made(args, b, domain, begin, end, scratch.u);
     for (std::int64_t vector = begin; vector < end; ++vector)
         for (std::int64_t i = 0; i < b.images; ++i) transform_output(args, epilogue, b, i, vector, domain.m, scratch);
@@ -350,18 +353,24 @@ void WinogradPlan<T>::multiply_made(const ConvArgs& args, const Block& b, const 
     g.oc_vectors = end - begin;
     g.points = points;
     std::int64_t where[winograd_most_values];
-    for (std::int64_t p = 0; p < layout_.points(); ++p) points[p].u = where[p] = p * made_point();
+    for (std::size_t value = 0; value < values_.size(); ++value) where[value] = static_cast<std::int64_t>(value) * made_value();
     for (std::int64_t z = 0; z < desc.d().kernel; ++z)
         for (std::int64_t c = 0; c < desc.icg(); c += winograd_made_channels) {
             const std::int64_t count = std::min(winograd_made_channels, desc.icg() - c), first = z * channel_vectors_ + c / lanes_;
             for (std::int64_t vector = begin; vector < end; ++vector)
                 transform_filter(args.wei, b.group, vector, z, c, count, u + (vector - begin) * lanes_, where, g.oc_vectors * lanes_);
-            for (std::int64_t p = 0; p < layout_.points(); ++p) {
-                points[p].v = layout_.v_begin(p, g.tiles) + first * g.tiles * lanes_;
-                points[p].ic = count;
+            for (std::int64_t unit = 0; unit < layout_.units[0]; ++unit) {
+                for (std::int64_t p = 0; p < layout_.points(); ++p) points[p].ic = 0;
+                for (std::size_t value = 0; value < values_.size(); ++value) {
+                    if (values_[value].unit != unit) continue;
+                    Point& point = points[values_[value].point];
+                    point.v = layout_.v_begin(values_[value].point, g.tiles) + unit * layout_.v_unit(g.tiles) + first * g.tiles * lanes_;
+                    point.u = where[value];
+                    point.ic = count;
+                }
+                g.accumulate = z + c + unit > 0;
+                gemm_(g, 0, layout_.points(), 0, 1);
             }
-            g.accumulate = z + c > 0;
-            gemm_(g, 0, layout_.points(), 0, 1);
         }
 }
 
@@ -420,22 +429,21 @@ void WinogradPlan<T>::store_row(const ConvArgs& args, const EpilogueArgs<T>& epi
     (desc.dst_order == Order::nhwc ? kernels_.lanes : kernels_.planar)(s);
 }
 
+// Blocks by one worker each, or, of split = 2, parts of their output channels, each with an input transform of its own.
 template <class T> void WinogradPlan<T>::execute_blocks(const ConvArgs& args, const Workspace& workspace) const noexcept {
-    const std::int64_t mb = args.src.size[0];
+    const std::int64_t mb = args.src.size[0], parts = parts_of_block(args.threads);
     const EpilogueArgs<T> epilogue = epilogue_args<T>(desc, args);
-    auto whole_block = [&](std::int64_t index, int worker) {
-        const Block b = block(index, mb);
+    auto part_of_block = [&](std::int64_t index, int worker) {
+        const Block b = block(index / parts, mb);
+        const std::int64_t part = index % parts, begin = output_tasks() * part / parts, end = output_tasks() * (part + 1) / parts;
         const Domain domain = workspace.domain_of(worker);
         const Scratch scratch = workspace.scratch_of(worker);
         for (std::int64_t c = 0; c < input_vectors(); ++c)
             for (std::int64_t i = 0; i < b.images; ++i) transform_input(args, b, i, c, domain.v, scratch);
-        for (std::int64_t task = 0; taps_ && task < late_tasks(); ++task) late_output(args, epilogue, b, domain, task, scratch);
-        if (taps_) return;
-        multiply(args, b, domain, 0, layout_.points(), 0, layout_.panels);
-        for (std::int64_t c = 0; c < layout_.oc_vectors; ++c)
-            for (std::int64_t i = 0; i < b.images; ++i) transform_output(args, epilogue, b, i, c, domain.m, scratch);
+        if (!taps_) multiply(args, b, domain, 0, layout_.points(), begin, end);
+        for (std::int64_t task = begin; task < end; ++task) output_task(args, epilogue, b, domain, task, scratch);
     };
-    parallel_for(desc.g * grid_.blocks(mb), args.threads, whole_block);
+    parallel_for(desc.g * grid_.blocks(mb) * parts, args.threads, part_of_block);
 }
 
 template <class T> void WinogradPlan<T>::execute_phases(const ConvArgs& args, const Workspace& workspace) const noexcept {
@@ -460,10 +468,10 @@ template <class T> void WinogradPlan<T>::execute_phases(const ConvArgs& args, co
                              workspace.scratch_of(worker));
     };
     auto late = [&](std::int64_t task, int worker) {
-        late_output(args, epilogue, block(round, mb), workspace.domain, task, workspace.scratch_of(worker));
+        output_task(args, epilogue, block(round, mb), workspace.domain, task, workspace.scratch_of(worker));
     };
     if (taps_)
-        return parallel_phases(args.threads, {{input_vectors() * images, input}, {late_tasks(), late}}, desc.g * grid_.blocks(mb), &round);
+        return parallel_phases(args.threads, {{input_vectors() * images, input}, {output_tasks(), late}}, desc.g * grid_.blocks(mb), &round);
     parallel_phases(args.threads,
                     {{input_vectors() * images, input}, {layout_.points() * pieces, product}, {layout_.oc_vectors * images, output}},
                     desc.g * grid_.blocks(mb), &round);

@@ -89,7 +89,7 @@ void add_taps(const ConvDesc& d, const Isa& isa, int threads, std::vector<Params
     const WinogradGrid grid(d, p);
     if (grid.row_blocks * grid.col_blocks > 1) return;
     const bool only_shared = threads > 1 && winograd_shares(d, grid, 0, d.mb, threads);
-    for (p.split = only_shared ? 1 : 0; p.split < (threads > 1 ? 2 : 1); ++p.split) found.push_back(p);
+    for (p.split = only_shared ? 1 : 0; p.split < (only_shared ? 3 : threads > 1 ? 2 : 1); ++p.split) found.push_back(p);
 }
 
 std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor) {
@@ -107,11 +107,11 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
             last[1] = now[1];
             const bool only_shared = threads > 1 && winograd_shares(d, grid, 0, d.mb, threads);
             for (int split = only_shared ? 1 : 0; split < (threads > 1 ? 2 : 1); ++split)
-            for (int split = only_shared ? 1 : 0; split < (threads > 1 ? 2 : 1); ++split)
                 found.push_back(WinogradParams(Params{{m, t, split}}));
             // Weights of one call that meet all tiles at once (m = 2 with class `standard`: never faster).
-            const bool made = d.weights == Weights::fresh && d.h().stride == 1 && (m == 4 || d.accuracy == Accuracy::strict);
-            if (made && now[1] == 1) found.push_back(WinogradParams(Params{{m, t, threads > 1, 0, 1}}));
+            const bool made = d.weights == Weights::fresh && (m == 4 || d.h().stride == 2 || d.accuracy == Accuracy::strict);
+            for (int split = threads > 1; made && now[1] == 1 && split < (threads > 1 ? 3 : 1); ++split)
+                found.push_back(WinogradParams(Params{{m, t, split, 0, 1}}));
         }
     }
     add_taps(d, isa, threads, found);
@@ -127,9 +127,9 @@ struct TransformRate {
 };
 constexpr TransformRate rates[] = {{37e9, 55e9}, {27e9, 34e9}, {15e9, 55e9}, {12e9, 34e9}};
 
-// Seconds of one block's three phases on one core.
+// Seconds of one block's three phases on one core, and until another has what the first wrote.
 struct BlockCost {
-    double input, product, output;
+    double input, product, output, handover;
 };
 
 // The filter as it streams past one core, per block: from L2 if it stays there beside V and M, from L3, or from memory.
@@ -146,8 +146,14 @@ double beside(double multiply, double stream, bool narrow, bool shared_bus) {
     return std::max(multiply, stream) + felt * std::min(multiply, stream);
 }
 
-// Weights of one call, by the worker that multiplies with them: bytes of packed taps, of U made from the caller's (Zen 5, in L3).
-constexpr double late_taps_rate = 45e9, made_rate = 90e9;
+// What one core reads of what another wrote: cores near each other hide it (25 to 94 GB/s), far apart it is half of a call (12 GB/s;
+// 128x28 k3 150 and 225 us, in blocks of one worker each 160). Points that are shared out hide more of it, as each is asked for at once.
+constexpr double handover_rate = 20e9;
+
+// Weights of one call, by the worker that multiplies with them: bytes of packed taps, of U made from the caller's, which lie in L3. Zen 5;
+// others, where a store takes twice as long, by their packing (gemm/cost.cpp), AVX2 as Zen 5 with 256 bits.
+double late_taps_rate(const Machine& machine) { return machine.quick ? 45e9 : 24e9; }
+double made_rate(const Isa& isa, const Machine& machine) { return isa.registers == 16 ? 45e9 : machine.quick ? 90e9 : 48e9; }
 
 // With taps: of a channel and a vector of output channels products and, for each row of points, six operations along the row, for
 // four of them six more down the columns. 82 % of the time that these take at the FMA peak (Zen 5; addresses, sums that wait in M).
@@ -174,8 +180,8 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     const double stream = 0.8 * filter / filter_rate(filter, v + m, machine);
     if (p.in_registers(isa)) {
         const double multiply = taps_product(d, grid, layout, tiles, machine);
-        const double product = d.weights == Weights::fresh ? multiply + filter / late_taps_rate : beside(multiply, stream, narrow, threads > 1);
-        return {v / (rate.input * speed), product, m / (rate.output * speed)};
+        const double product = d.weights == Weights::fresh ? multiply + filter / late_taps_rate(machine) : beside(multiply, stream, narrow, threads > 1);
+        return {v / (rate.input * speed), product, m / (rate.output * speed), v / handover_rate};
     }
     // Two vectors of output channels times few tiles don't fill the FMA pipelines; 16 registers leave no slack at all, and
     // four tiles of six then wait for instructions.
@@ -194,9 +200,9 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     entered *= static_cast<double>(layout.panels) * groups * (12e-9 + (narrow ? 17e-9 * std::max(0.0, 1 - inner / 48) : 0));
     // Each panel meets all of V, from L3 where that is larger than L2; U, made in L2, doesn't stream.
     const double again = v > 0.5 * machine.l2_bytes ? 0.25 * v * static_cast<double>(layout.panels) / machine.l3_bandwidth : 0;
-    const double product = p.taps ? multiply + filter / (made_rate * (narrow ? 0.5 : 1)) + again
+    const double product = p.taps ? multiply + filter / made_rate(isa, machine) + again
                                   : beside(multiply, stream, narrow, threads > 1 && filter > machine.l2_bytes);
-    return {v / (rate.input * speed), product + entered, m / (rate.output * speed)};
+    return {v / (rate.input * speed), product + entered, m / (rate.output * speed), (p.taps ? v : 0.5 * (v + m)) / handover_rate};
 }
 
 // Packing: small filters are transformed inside the caches, large ones at the rate of memory (reading, writing and the
@@ -235,8 +241,12 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
     const double group_filter = weights * static_cast<double>(item_size(d.src)), filter = static_cast<double>(d.g) * group_filter;
     const BlockCost c = block_cost(d, isa, grid, layout, threads, p, group_filter, machine);
     const double blocks = static_cast<double>(d.g) * static_cast<double>(grid.blocks(d.mb));
+    const double output_tasks = static_cast<double>(p.in_registers(isa) ? layout.oc_vectors : layout.panels);
     double seconds = machine.call_overhead + 1e-6 + far;
-    if (!winograd_shares(d, grid, p.split, d.mb, threads)) {
+    if (p.split == 2) {
+        const double parts = std::min<double>(threads, output_tasks);
+        seconds += std::ceil(blocks * parts / threads) * (c.input + (c.product + c.output) / parts) + machine.parallel_overhead;
+    } else if (!winograd_shares(d, grid, p.split, d.mb, threads)) {
         // The slowest worker has only whole blocks of full size, or a full one more than its share of all tiles.
         const double tiles = static_cast<double>(grid.images(d.mb) * grid.tile_rows * grid.tile_cols * d.g);
         const double full = static_cast<double>(grid.block_tiles(d.mb)) * blocks / tiles;
@@ -249,14 +259,14 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
         const double input = share(static_cast<double>(layout.ic_vectors()) * images) * c.input;
         const double output = share(static_cast<double>(layout.oc_vectors) * images) * c.output;
         const double barriers = 8e-6;  // with what the workers wait for each other and fetch from each other
-        const double products = static_cast<double>(
-            p.in_registers(isa) ? layout.oc_vectors : p.taps ? layout.panels : layout.points() * winograd_pieces(layout.points(), layout.panels, threads));
-        seconds += blocks * (input + share(products) * c.product + output + (threads > 1 ? barriers : 0));
+        const double products =
+            p.taps ? output_tasks : static_cast<double>(layout.points() * winograd_pieces(layout.points(), layout.panels, threads));
+        const double waits = threads > 1 ? barriers + c.handover * (1 - 1.0 / threads) : 0;
+        seconds += blocks * (input + share(products) * c.product + output + waits);
         seconds += machine.parallel_overhead;
     }
-    if (d.weights == Weights::fresh && p.taps) return seconds;
     if (d.weights == Weights::fresh)
-        return seconds + pack_cost(filter, std::min<double>(threads, static_cast<double>(layout.oc_vectors * d.g)), isa, machine);
+        return seconds + (p.taps ? 0 : 1) * pack_cost(filter, std::min<double>(threads, static_cast<double>(layout.oc_vectors * d.g)), isa, machine);
     // In a network other layers' data have pushed large filters out of the caches by the next call.
     if (filter > machine.l2_bytes) seconds += 0.15 * filter / std::min(machine.dram_bandwidth * threads, machine.dram_total);
     return seconds;

@@ -39,7 +39,7 @@ namespace npconv {
 struct WinogradParams {
     int m;      // outputs of a tile along each axis: 2 or 4
     int tiles;  // tiles that a block should have
-    int split;  // 0: every worker computes whole blocks; 1: the workers share each block's three phases
+    int split;  // 0: every worker computes whole blocks; 1: the workers share each block's three phases; 2: its output channels
     int few;    // 1: the plan for few input channels (few.hpp), which has no blocks
     int taps;   // 1: no U beforehand. Blocks of few tiles multiply with taps (taps.hpp), for others the weights of one call are made U
                 // by the worker that uses them, a panel and winograd_made_channels at a time
@@ -85,7 +85,7 @@ struct WinogradGrid {
 // Whether workers share blocks: where the parameters say so, or where there is less than one block for each. The results
 // don't depend on it.
 inline bool winograd_shares(const ConvDesc& d, const WinogradGrid& grid, int split, std::int64_t mb, int threads) {
-    return split != 0 || d.g * grid.blocks(mb) < threads;
+    return split == 1 || (split == 0 && d.g * grid.blocks(mb) < threads);
 }
 
 // Tasks that a point of a shared block is cut into. A point is the natural task; of few points or for many workers the panels are
