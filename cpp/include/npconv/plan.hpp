@@ -27,7 +27,7 @@ struct Params {
 struct ConvArgs {
     Tensor src;                    // N, C, D, H, W
     Tensor dst;                    // class nchw or nhwc, never overlapping src
-    Tensor wei;                    // the user's weights O, I/g, KD, KH, KW: only repair and reference read them
+    Tensor wei;                    // the user's weights O, I/g, KD, KH, KW: read by repair, reference and what packs late
     const void* packed = nullptr;  // what Plan::pack wrote; null if packed_bytes() == 0
     const void* scale = nullptr;   // (oc,) of dst's dtype
     const void* bias = nullptr;

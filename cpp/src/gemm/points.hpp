@@ -17,7 +17,7 @@ const PointsKernels& points_kernels(const Isa&);
 // the same cache sets when a transform writes or reads one vector of each.
 struct PointsLayout {
     std::int64_t lanes, ic, oc_vectors, panels;
-    std::int64_t pad, gap = 0;
+    std::int64_t pad;
     std::vector<std::int64_t> units;   // the inner dimension of each point, in units of ic channels
     std::vector<std::int64_t> before;  // units of all points before each, and of all
 
@@ -27,7 +27,7 @@ struct PointsLayout {
     std::int64_t ic_vectors() const { return (ic + lanes - 1) / lanes; }
     std::int64_t inner(std::int64_t point) const { return units[static_cast<std::size_t>(point)] * ic; }
     // First elements of a point, or of one of its units; of point `points()`: the size of all.
-    std::int64_t v_unit(std::int64_t tiles) const { return (ic_vectors() + gap) * tiles * lanes; }
+    std::int64_t v_unit(std::int64_t tiles) const { return ic_vectors() * tiles * lanes; }
     std::int64_t v_begin(std::int64_t point, std::int64_t tiles) const { return begin(point) * v_unit(tiles) + point * pad; }
     std::int64_t u_begin(std::int64_t point) const { return begin(point) * oc_vectors * lanes * ic + point * pad; }
     std::int64_t m_point(std::int64_t tiles) const { return oc_vectors * tiles * lanes + pad; }

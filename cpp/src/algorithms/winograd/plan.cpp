@@ -120,7 +120,8 @@ private:
     std::int64_t task_vectors() const { return in_registers_ ? 1 : points_panel; }
     std::int64_t output_tasks() const { return (layout_.oc_vectors + task_vectors() - 1) / task_vectors(); }
     std::int64_t made_value() const { return winograd_made_channels * points_panel * lanes_ + layout_.pad; }
-    bool packs_late() const { return taps_ && desc.weights == Weights::fresh; }  // by the worker that uses them
+    // Made U is, and taps of one call are, by the worker that uses them.
+    bool packs_late() const { return taps_ && (!in_registers_ || desc.weights == Weights::fresh); }
     std::int64_t taps_size() const { return desc.icg() * desc.d().kernel * 9 * lanes_; }
     void transform_filter(const Tensor& wei, std::int64_t group, std::int64_t vector, std::int64_t depth, std::int64_t ic,
                           std::int64_t count, T* u, const std::int64_t* where, std::int64_t step) const noexcept;
@@ -176,7 +177,7 @@ std::int64_t WinogradPlan<T>::Workspace::lay_out(const WinogradPlan& plan, void*
     scratch.slab = pieces.take<T>(std::max(in_slab, out_slab));
     scratch.row_offset = pieces.take<std::int64_t>(grid.window(grid.block_rows));
     scratch.nonfinite = pieces.take<std::uint8_t>(grid.block_cols);
-    scratch.taps = pieces.take<T>(plan.in_registers_ && plan.packs_late() ? plan.taps_size() : 0);
+    scratch.taps = pieces.take<T>(plan.packs_late() && plan.in_registers_ ? plan.taps_size() : 0);
     scratch.u = pieces.take<T>(plan.taps_ && !plan.in_registers_ ? static_cast<std::int64_t>(plan.values_.size()) * plan.made_value() : 0);
     scratch_bytes = pieces.used() - begin;
     pieces.take<char>((workers - 1) * scratch_bytes);

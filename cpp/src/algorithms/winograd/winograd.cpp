@@ -81,15 +81,18 @@ std::string refuse(const ConvDesc& d, const Isa&) {
     return "";
 }
 
+// Without U beforehand. Where there are fewer blocks than workers these share a block, or transform its whole input each.
+void add_taps(const ConvDesc& d, int threads, int m, int tiles, std::vector<Params>& found) {
+    WinogradParams p(Params{{m, tiles, 0, 0, 1, 0}});
+    const bool few_blocks = threads > 1 && winograd_shares(d, WinogradGrid(d, p), 0, d.mb, threads);
+    for (p.split = few_blocks ? 1 : 0; p.split < (few_blocks ? 3 : threads > 1 ? 2 : 1); ++p.split) found.push_back(p);
+}
+
 // Blocks that a row of points in registers has room for.
-void add_taps(const ConvDesc& d, const Isa& isa, int threads, std::vector<Params>& found) {
-    const int most = winograd_taps_kernels(isa).tiles;
-    if (most == 0 || d.h().stride != 1 || d.accuracy == Accuracy::strict) return;
-    WinogradParams p(Params{{4, most, 0, 0, 1, 0}});
-    const WinogradGrid grid(d, p);
-    if (grid.row_blocks * grid.col_blocks > 1) return;
-    const bool only_shared = threads > 1 && winograd_shares(d, grid, 0, d.mb, threads);
-    for (p.split = only_shared ? 1 : 0; p.split < (only_shared ? 3 : threads > 1 ? 2 : 1); ++p.split) found.push_back(p);
+bool taps_possible(const ConvDesc& d, int tiles) {
+    if (tiles == 0 || d.h().stride != 1 || d.accuracy == Accuracy::strict) return false;
+    const WinogradGrid grid(d, WinogradParams(Params{{4, tiles, 0, 0, 1, 0}}));
+    return grid.row_blocks * grid.col_blocks == 1;
 }
 
 std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor) {
@@ -108,13 +111,13 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
             const bool only_shared = threads > 1 && winograd_shares(d, grid, 0, d.mb, threads);
             for (int split = only_shared ? 1 : 0; split < (threads > 1 ? 2 : 1); ++split)
                 found.push_back(WinogradParams(Params{{m, t, split}}));
-            // Weights of one call that meet all tiles at once (m = 2 with class `standard`: never faster).
+            // Weights of one call that meet all tiles at once (stride 1 and class `standard`: m = 2 was never faster).
             const bool made = d.weights == Weights::fresh && (m == 4 || d.h().stride == 2 || d.accuracy == Accuracy::strict);
-            for (int split = threads > 1; made && now[1] == 1 && split < (threads > 1 ? 3 : 1); ++split)
-                found.push_back(WinogradParams(Params{{m, t, split, 0, 1}}));
+            if (made && now[1] == 1) add_taps(d, threads, m, t, found);
         }
     }
-    add_taps(d, isa, threads, found);
+    const int in_registers = winograd_taps_kernels(isa).tiles;
+    if (taps_possible(d, in_registers)) add_taps(d, threads, 4, in_registers, found);
     if (few_possible(d)) found.push_back(WinogradParams(Params{{4, isa.vector_bytes / 4, 0, 1, 0, 0}}));
     return found;
 }
@@ -194,8 +197,7 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     const double products = values * tiles * needed(grid.tile_rows, d.h().out) * needed(grid.tile_cols, d.w().out);
     const double multiply = 2 * products * inner * oc / (machine.fma(d.src) * efficiency);
     double entered = 0;
-    for (const std::int64_t units : layout.units)
-        entered += std::ceil(static_cast<double>(units) * inner / (p.taps ? static_cast<double>(winograd_made_channels) : 256));
+    for (const std::int64_t units : layout.units) entered += std::ceil(static_cast<double>(units) * inner / 256);
     // Narrow tiles hide nothing of that behind sums of a few terms (3 channels: 1.4 times the time of the whole layer).
     entered *= static_cast<double>(layout.panels) * groups * (12e-9 + (narrow ? 17e-9 * std::max(0.0, 1 - inner / 48) : 0));
     // Each panel meets all of V, from L3 where that is larger than L2; U, made in L2, doesn't stream.
@@ -265,8 +267,9 @@ double estimate(const ConvDesc& d, const Isa& isa, const Params& params, int thr
         seconds += blocks * (input + share(products) * c.product + output + waits);
         seconds += machine.parallel_overhead;
     }
+    if (d.weights == Weights::fresh && p.taps) return seconds;
     if (d.weights == Weights::fresh)
-        return seconds + (p.taps ? 0 : 1) * pack_cost(filter, std::min<double>(threads, static_cast<double>(layout.oc_vectors * d.g)), isa, machine);
+        return seconds + pack_cost(filter, std::min<double>(threads, static_cast<double>(layout.oc_vectors * d.g)), isa, machine);
     // In a network other layers' data have pushed large filters out of the caches by the next call.
     if (filter > machine.l2_bytes) seconds += 0.15 * filter / std::min(machine.dram_bandwidth * threads, machine.dram_total);
     return seconds;

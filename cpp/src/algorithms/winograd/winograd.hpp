@@ -15,9 +15,11 @@
 // 135 (few.hpp).
 //
 // m = 4 wins unless its filters (4 times the weights; m = 2: 1.8 times) come from memory for few tiles. Up to four tiles are
-// multiplied with weights that stay taps (taps.hpp; 512x7 207 to 210, with weights from memory 1.15 to 1.3 times as fast as m = 2; m = 3 with
-// filters of 2.8 times the weights and 13 % fewer products than m = 2 was no faster there, and slower on two cores). Its error is 2e-6 to 3e-6 of max|y| on N(0, 1) data and at most 3.4e-6 of S = max conv(|x|, |w|) on data made
-// to hurt: class `standard`. m = 2: 7.4e-7 and 1.1e-6, class `strict`. In units of their epsilon f64 errs as f32 does.
+// multiplied with weights that stay taps (taps.hpp; 512x7 181 to 184, 1.12 times as fast as m = 2, from memory 1.15 to 1.3 times).
+// (m = 3 with filters of 2.8 times the weights and 13 % fewer products than m = 2 was no faster there, and slower on two cores.)
+// The error of m = 4 is 2e-6 to 3e-6 of max|y| on N(0, 1) data and at most 7.1e-6 of S = max conv(|x|, |w|) on data made to hurt
+// (all channels alike; else 3.4e-6): class `standard`. m = 2: 7.4e-7 and 1.1e-6, class `strict`. In units of their epsilon f64 errs
+// as f32 does.
 // Stride 2, one Zen 3 core, times the best of direct and im2col: 128x56 1.7, 256x28 1.55, 512x14 1.2, 64x112 -> 128 1.7,
 // 32x112 -> 64 1.5; 1.0 for 16 channels, mostly transforms. In percent of the direct sum at the FMA peak of the same run, one
 // core and two: 128x56 120 and 113, 256x28 121 and 105, 512x14 96 and 75. The products alone could be 178 (m = 4) and 144 %
@@ -41,8 +43,8 @@ struct WinogradParams {
     int tiles;  // tiles that a block should have
     int split;  // 0: every worker computes whole blocks; 1: the workers share each block's three phases; 2: its output channels
     int few;    // 1: the plan for few input channels (few.hpp), which has no blocks
-    int taps;   // 1: no U beforehand. Blocks of few tiles multiply with taps (taps.hpp), for others the weights of one call are made U
-                // by the worker that uses them, a panel and winograd_made_channels at a time
+    int taps;   // 1: no U beforehand. Blocks of few tiles are multiplied with taps (taps.hpp); larger ones with U that the worker makes of
+                // the weights of one call, a panel and winograd_made_channels at a time
 
     explicit WinogradParams(const Params& p) : m(p.v[0]), tiles(p.v[1]), split(p.v[2]), few(p.v[3]), taps(p.v[4]) {}
     bool in_registers(const Isa&) const;
