@@ -111,6 +111,7 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
             const bool only_shared = threads > 1 && winograd_shares(d, grid, 0, d.mb, threads);
             for (int split = only_shared ? 1 : 0; split < (threads > 1 ? 2 : 1); ++split)
                 found.push_back(WinogradParams(Params{{m, t, split}}));
+            if (only_shared && d.h().stride == 2) found.push_back(WinogradParams(Params{{m, t, 2}}));  // stride 1: see handover_rate
             // Weights of one call that meet all tiles at once (stride 1 and class `standard`: m = 2 was never faster).
             const bool made = d.weights == Weights::fresh && (m == 4 || d.h().stride == 2 || d.accuracy == Accuracy::strict);
             if (made && now[1] == 1) add_taps(d, threads, m, t, found);
@@ -149,9 +150,10 @@ double beside(double multiply, double stream, bool narrow, bool shared_bus) {
     return std::max(multiply, stream) + felt * std::min(multiply, stream);
 }
 
-// What one core reads of what another wrote: cores near each other hide it (25 to 94 GB/s), far apart it is half of a call (12 GB/s;
-// 128x28 k3 150 and 225 us, in blocks of one worker each 160). Points that are shared out hide more of it, as each is asked for at once.
-constexpr double handover_rate = 20e9;
+// What one core reads of what another wrote: cores near each other hide it, far apart it is up to half of a call (128x28 k3 150 and 225 us, in
+// blocks of one worker each 160; functional 256x28 k3 stride 2 407 and 650, with an input transform for each worker 410 and 498). It counts
+// in full where such a plan is as good for near cores (128x28 k3 stride 2 0.97), elsewhere (256x14 k3 0.95, 128x28 k3 0.5) in part.
+constexpr double handover_rate = 12e9;
 
 // Weights of one call, by the worker that multiplies with them: bytes of packed taps, of U made from the caller's, which lie in L3. Zen 5;
 // others, where a store takes twice as long, by their packing (gemm/cost.cpp), AVX2 as Zen 5 with 256 bits.
@@ -178,7 +180,7 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     const double v = values * tiles * static_cast<double>(layout.ic_vectors()) * lanes * size;
     const double m = static_cast<double>(layout.points()) * tiles * oc * size;
     const TransformRate rate = rates[grid.transform()];
-    const double speed = (isa.vector_bytes >= 32 ? 1.0 : 0.5) * (v + m <= machine.l2_bytes ? 1.0 : 0.7);
+    const double speed = (isa.vector_bytes >= 32 ? 1.0 : 0.5) * (v + m <= machine.l2_bytes ? 1.0 : machine.quick ? 0.8 : 0.7);
     const bool narrow = isa.registers == 16;
     const double stream = 0.8 * filter / filter_rate(filter, v + m, machine);
     if (p.in_registers(isa)) {
@@ -204,7 +206,7 @@ BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid
     const double again = v > 0.5 * machine.l2_bytes ? 0.25 * v * static_cast<double>(layout.panels) / machine.l3_bandwidth : 0;
     const double product = p.taps ? multiply + filter / made_rate(isa, machine) + again
                                   : beside(multiply, stream, narrow, threads > 1 && filter > machine.l2_bytes);
-    return {v / (rate.input * speed), product + entered, m / (rate.output * speed), (p.taps ? v : 0.5 * (v + m)) / handover_rate};
+    return {v / (rate.input * speed), product + entered, m / (rate.output * speed), (p.taps || grid.stride == 2 ? v : 0.3 * (v + m)) / handover_rate};
 }
 
 // Packing: small filters are transformed inside the caches, large ones at the rate of memory (reading, writing and the
