@@ -62,7 +62,7 @@ private:
         T* slab;
         std::int64_t* row_offset;
         std::uint8_t* nonfinite;
-        T *taps, *u;
+        T *taps, *u, *m;  // of a task that takes channels from the products to the outputs
     };
     struct Workspace {
         Domain domain;
@@ -73,7 +73,7 @@ private:
         Scratch scratch_of(int worker) const {
             return {shift(scratch.slab, worker, scratch_bytes), shift(scratch.row_offset, worker, scratch_bytes),
                     shift(scratch.nonfinite, worker, scratch_bytes), shift(scratch.taps, worker, scratch_bytes),
-                    shift(scratch.u, worker, scratch_bytes)};
+                    shift(scratch.u, worker, scratch_bytes), shift(scratch.m, worker, scratch_bytes)};
         }
         template <class U> static U* shift(U* p, int worker, std::int64_t bytes) {
             return reinterpret_cast<U*>(reinterpret_cast<char*>(p) + worker * bytes);
@@ -119,6 +119,10 @@ private:
     // A vector of output channels or a panel is a task where a worker takes these from the products to the outputs.
     std::int64_t task_vectors() const { return in_registers_ ? 1 : points_panel; }
     std::int64_t output_tasks() const { return (layout_.oc_vectors + task_vectors() - 1) / task_vectors(); }
+    // With taps M holds a task's channels only: what streams through L2 leaves V there.
+    std::int64_t m_point(std::int64_t tiles) const {
+        return taps_ ? task_vectors() * tiles * lanes_ + layout_.pad : layout_.m_point(tiles);
+    }
     std::int64_t made_value() const { return winograd_made_channels * points_panel * lanes_ + layout_.pad; }
     // Made U is, and taps of one call are, by the worker that uses them.
     bool packs_late() const { return taps_ && (!in_registers_ || desc.weights == Weights::fresh); }
@@ -136,8 +140,8 @@ private:
     void multiply(const ConvArgs&, const Block&, const Domain&, std::int64_t point_begin, std::int64_t point_end,
                   std::int64_t panel_begin, std::int64_t panel_end) const noexcept;
     void output_task(const ConvArgs&, const EpilogueArgs<T>&, const Block&, const Domain&, std::int64_t task, const Scratch&) const noexcept;
-    void multiply_taps(const ConvArgs&, const Block&, const Domain&, std::int64_t vector, T* own) const noexcept;
-    void multiply_made(const ConvArgs&, const Block&, const Domain&, std::int64_t begin, std::int64_t end, T* u) const noexcept;
+    void multiply_taps(const ConvArgs&, const Block&, const Domain&, std::int64_t vector, const Scratch&) const noexcept;
+    void multiply_made(const ConvArgs&, const Block&, const Domain&, std::int64_t begin, std::int64_t end, const Scratch&) const noexcept;
     void transform_output(const ConvArgs&, const EpilogueArgs<T>&, const Block&, std::int64_t image, std::int64_t vector,
                           const T* m, const Scratch&) const noexcept;
     void repair_row(const ConvArgs&, OutputBox box, std::int64_t tiles, const Scratch&, std::int64_t pitch) const noexcept;
@@ -170,7 +174,7 @@ std::int64_t WinogradPlan<T>::Workspace::lay_out(const WinogradPlan& plan, void*
     const int workers = plan.workers(mb, threads);
     Pieces pieces(memory);
     domain.v = pieces.take<T>(plan.layout_.v_begin(plan.layout_.points(), tiles));
-    domain.m = pieces.take<T>(plan.layout_.points() * plan.layout_.m_point(tiles));
+    domain.m = pieces.take<T>(plan.taps_ ? 0 : plan.layout_.points() * plan.m_point(tiles));
     domain_bytes = pieces.used();
     pieces.take<char>(plan.shares_blocks(mb, threads) ? 0 : (workers - 1) * domain_bytes);
     const std::int64_t begin = pieces.used();
@@ -179,6 +183,7 @@ std::int64_t WinogradPlan<T>::Workspace::lay_out(const WinogradPlan& plan, void*
     scratch.nonfinite = pieces.take<std::uint8_t>(grid.block_cols);
     scratch.taps = pieces.take<T>(plan.packs_late() && plan.in_registers_ ? plan.taps_size() : 0);
     scratch.u = pieces.take<T>(plan.taps_ && !plan.in_registers_ ? static_cast<std::int64_t>(plan.values_.size()) * plan.made_value() : 0);
+    scratch.m = pieces.take<T>(plan.taps_ ? plan.layout_.points() * plan.m_point(tiles) : 0);
     scratch_bytes = pieces.used() - begin;
     pieces.take<char>((workers - 1) * scratch_bytes);
     return pieces.used();
@@ -288,7 +293,7 @@ void WinogradPlan<T>::multiply(const ConvArgs& args, const Block& b, const Domai
     g.u = static_cast<const T*>(args.packed) + b.group * filter_size();
     g.m = domain.m;
     g.tiles = b.tiles();
-    g.m_point = layout_.m_point(g.tiles);
+    g.m_point = m_point(g.tiles);
     g.oc_vectors = layout_.oc_vectors;
     Point points[winograd_most_points];
     tell_points(b, points, point_begin, point_end);
@@ -312,15 +317,19 @@ void WinogradPlan<T>::output_task(const ConvArgs& args, const EpilogueArgs<T>& e
                                   std::int64_t task, const Scratch& scratch) const noexcept {
     const std::int64_t begin = task * task_vectors(), end = std::min(begin + task_vectors(), layout_.oc_vectors);
     if (in_registers_)
-        multiply_taps(args, b, domain, begin, scratch.taps);
+        multiply_taps(args, b, domain, begin, scratch);
     else if (taps_)
-        multiply_made(args, b, domain, begin, end, scratch.u);
+        multiply_made(args, b, domain, begin, end, scratch);
     for (std::int64_t vector = begin; vector < end; ++vector)
-        for (std::int64_t i = 0; i < b.images; ++i) transform_output(args, epilogue, b, i, vector, domain.m, scratch);
+        for (std::int64_t i = 0; i < b.images; ++i) {
+            const T* m = taps_ ? scratch.m + (vector - begin) * b.tiles() * lanes_ : domain.m + vector * b.tiles() * lanes_;
+            transform_output(args, epilogue, b, i, vector, m, scratch);
+        }
 }
 
 template <class T>
-void WinogradPlan<T>::multiply_taps(const ConvArgs& args, const Block& b, const Domain& domain, std::int64_t vector, T* own) const noexcept {
+void WinogradPlan<T>::multiply_taps(const ConvArgs& args, const Block& b, const Domain& domain, std::int64_t vector,
+                                    const Scratch& scratch) const noexcept {
     Point points[winograd_most_points];
     tell_points(b, points, 0, layout_.points());
     WinogradTaps<T> g;
@@ -329,28 +338,28 @@ void WinogradPlan<T>::multiply_taps(const ConvArgs& args, const Block& b, const 
     g.tiles = b.tiles();
     g.taps = static_cast<const T*>(args.packed) + b.group * filter_size() + vector * taps_size();
     if (packs_late()) {
-        pack_vector(args.wei, b.group, vector, own);
-        g.taps = own;
+        pack_vector(args.wei, b.group, vector, scratch.taps);
+        g.taps = scratch.taps;
     }
     g.channels = desc.icg();
     g.depth = desc.d().kernel;
-    g.m_point = layout_.m_point(g.tiles);
-    g.m = domain.m + vector * g.tiles * lanes_;
+    g.m_point = m_point(g.tiles);
+    g.m = scratch.m;
     taps_run_(g);
 }
 
 // U of a panel and of some channels at a time, in L2, right from the caller's weights.
 template <class T>
 void WinogradPlan<T>::multiply_made(const ConvArgs& args, const Block& b, const Domain& domain, std::int64_t begin, std::int64_t end,
-                                    T* u) const noexcept {
+                                    const Scratch& scratch) const noexcept {
     Point points[winograd_most_points];
     tell_points(b, points, 0, layout_.points());
     PointsGemm<T> g;
     g.v = domain.v;
-    g.u = u;
+    g.u = scratch.u;
     g.tiles = b.tiles();
-    g.m = domain.m + begin * g.tiles * lanes_;
-    g.m_point = layout_.m_point(g.tiles);
+    g.m = scratch.m;
+    g.m_point = m_point(g.tiles);
     g.oc_vectors = end - begin;
     g.points = points;
     std::int64_t where[winograd_most_values];
@@ -359,7 +368,7 @@ void WinogradPlan<T>::multiply_made(const ConvArgs& args, const Block& b, const 
         for (std::int64_t c = 0; c < desc.icg(); c += winograd_made_channels) {
             const std::int64_t count = std::min(winograd_made_channels, desc.icg() - c), first = z * channel_vectors_ + c / lanes_;
             for (std::int64_t vector = begin; vector < end; ++vector)
-                transform_filter(args.wei, b.group, vector, z, c, count, u + (vector - begin) * lanes_, where, g.oc_vectors * lanes_);
+                transform_filter(args.wei, b.group, vector, z, c, count, scratch.u + (vector - begin) * lanes_, where, g.oc_vectors * lanes_);
             for (std::int64_t unit = 0; unit < layout_.units[0]; ++unit) {
                 for (std::int64_t p = 0; p < layout_.points(); ++p) points[p].ic = 0;
                 for (std::size_t value = 0; value < values_.size(); ++value) {
@@ -380,7 +389,7 @@ void WinogradPlan<T>::transform_output(const ConvArgs& args, const EpilogueArgs<
                                        std::int64_t image, std::int64_t vector, const T* m,
                                        const Scratch& scratch) const noexcept {
     const auto kernel = kernels_.output[grid_.transform()];
-    const std::int64_t m_point = layout_.m_point(b.tiles());
+    const std::int64_t from_point = m_point(b.tiles());
     OutputBox box;
     box.n = (b.image + image) / desc.d().out;
     box.od = (b.image + image) % desc.d().out;
@@ -395,7 +404,7 @@ void WinogradPlan<T>::transform_output(const ConvArgs& args, const EpilogueArgs<
         bool bad = false;  // from the last tile to the first: see kernel.hpp
         for (std::int64_t end = b.cols, begin; end > 0; end = begin) {
             begin = end > b.full_cols() ? b.full_cols() : 0;
-            bad |= kernel(m + (vector * b.tiles() + b.place(image, r, begin)) * lanes_, m_point, end - begin,
+            bad |= kernel(m + b.place(image, r, begin) * lanes_, from_point, end - begin,
                           scratch.slab + begin * grid_.m * lanes_, pitch, scratch.nonfinite + begin);
         }
         if (bad) repair_row(args, box, b.cols, scratch, pitch);
@@ -465,7 +474,7 @@ template <class T> void WinogradPlan<T>::execute_phases(const ConvArgs& args, co
     auto output = [&](std::int64_t task, int worker) {
         const Block b = block(round, mb);
         if (task % images < b.images)
-            transform_output(args, epilogue, b, task % images, task / images, workspace.domain.m,
+            transform_output(args, epilogue, b, task % images, task / images, workspace.domain.m + task / images * b.tiles() * lanes_,
                              workspace.scratch_of(worker));
     };
     auto late = [&](std::int64_t task, int worker) {
