@@ -124,7 +124,7 @@ private:
         return taps_ ? task_vectors() * tiles * lanes_ + layout_.pad : layout_.m_point(tiles);
     }
     std::int64_t made_value() const { return winograd_made_channels * points_panel * lanes_ + layout_.pad; }
-    // Made U is, and taps of one call are, by the worker that uses them.
+    // By the worker that uses them: U that is made, and the taps of one call.
     bool packs_late() const { return taps_ && (!in_registers_ || desc.weights == Weights::fresh); }
     std::int64_t taps_size() const { return desc.icg() * desc.d().kernel * 9 * lanes_; }
     void transform_filter(const Tensor& wei, std::int64_t group, std::int64_t vector, std::int64_t depth, std::int64_t ic,
@@ -336,11 +336,8 @@ void WinogradPlan<T>::multiply_taps(const ConvArgs& args, const Block& b, const 
     g.points = points;
     g.v = domain.v;
     g.tiles = b.tiles();
-    g.taps = static_cast<const T*>(args.packed) + b.group * filter_size() + vector * taps_size();
-    if (packs_late()) {
-        pack_vector(args.wei, b.group, vector, scratch.taps);
-        g.taps = scratch.taps;
-    }
+    if (packs_late()) pack_vector(args.wei, b.group, vector, scratch.taps);
+    g.taps = packs_late() ? scratch.taps : static_cast<const T*>(args.packed) + b.group * filter_size() + vector * taps_size();
     g.channels = desc.icg();
     g.depth = desc.d().kernel;
     g.m_point = m_point(g.tiles);
