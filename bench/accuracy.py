@@ -7,7 +7,8 @@ the largest sum of |w|; none of the data sets below is sparse).
 Statement 2, N(0, 1) data over the shape lists: |error| <= t * max|y|.
 
 Errors are against a float64 convolution. The data sets are N(0, 1), a constant image, an image of 1e4 + N(0, 1) under
-zero-sum filters, and an image with one spike of 1e6. A figure is error / bound: at most 1 is a kept promise.
+zero-sum filters, an image with one spike of 1e6, and signs that are the same in all channels, whose roundings add up. A figure
+is error / bound: at most 1 is a kept promise.
 `--candidates` adds the errors of every candidate that the tuner may try, on N(0, 1) data, as the tuner sees them.
 """
 
@@ -47,6 +48,8 @@ def data_sets(problem: Problem) -> Iterator[tuple[str, Any, Any, Any]]:
     yield "constant", np.ones_like(x), w.astype(np.float32), b
     yield "offset", (x + 1e4).astype(np.float32), zero_sum.astype(np.float32), b
     yield "spike", spike, w.astype(np.float32), b
+    alike = [np.broadcast_to(np.sign(a[:, :1]) / 3, a.shape).astype(np.float32) for a in (x, w)]
+    yield "alike", *alike, b
 
 
 def arguments(problem: Problem) -> dict[str, Any]:
