@@ -15,7 +15,8 @@
 // 135 (few.hpp).
 //
 // m = 4 wins unless its filters (4 times the weights; m = 2: 1.8 times) come from memory for few tiles. Up to four tiles are
-// multiplied with weights that stay taps (taps.hpp; 512x7 192 on a Zen 5, 1.10 to 1.13 times as fast as m = 2, with weights from memory 1.16 to 1.4 times).
+// multiplied with weights that stay taps (taps.hpp; 512x7 192 on a Zen 5, 1.10 to 1.13 times as fast as m = 2, from memory 1.16 to 1.4
+// times).
 // (m = 3 with filters of 2.8 times the weights and 13 % fewer products than m = 2 was no faster there, and slower on two cores.)
 // The error of m = 4 is 2e-6 to 3e-6 of max|y| on N(0, 1) data and at most 7.1e-6 of S = max conv(|x|, |w|) on data made to hurt
 // (all channels alike; else 3.4e-6): class `standard`. m = 2: 7.4e-7 and 1.1e-6, class `strict`. In units of their epsilon f64 errs
