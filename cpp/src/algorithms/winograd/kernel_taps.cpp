@@ -74,8 +74,8 @@ template <class T, class Add> NPCONV_INLINE void for_channels(const Row<T>& row,
 
 // Whole: a point with all three rows of taps; otherwise 0 or infinity, with the row that `taps` begins with. All points but infinity
 // take the same tiles: a last finite one that some could do without (WinogradGrid::spared) is no work of its own.
-// 512 bits: 22 to 24 products and 12 (6) operations in 53 (47) instructions, nothing on the stack; 9 and 22 loads. 512x7, all taps and
-// points near, Zen 5: 106 cycles of two FMAs for a vector of output channels and an input channel, 88 at least; direct sums 220.
+// 512 bits, 7x7: 22 products, 10 (4) other multiplications and 4 additions in 53 (47) instructions, nothing on the stack; 31 (25) loads. All
+// taps and points near, Zen 5: 106 cycles of two FMAs for a vector of output channels and an input channel, 85 at least; direct sums 220.
 template <class T, int N, int Last, bool Whole> NPCONV_NOINLINE void points(const Row<T>& row) {
     using P = Points<4>;
     constexpr int L = lanes<T>;
@@ -114,8 +114,8 @@ template <class T> using RowOf = void (*)(const Row<T>&);
 template <class T> constexpr RowOf<T> rows[2][most_tiles][most_tiles + 1] = {NPCONV_ROWS(T, false), NPCONV_ROWS(T, true)};
 
 // M of a row's points for tiles that do without them.
-template <class T> void clear(const WinogradTaps<T>& g, int points) {
-    for (int p = 0; p < points; ++p)
+template <class T> void clear(const WinogradTaps<T>& g, int count) {
+    for (int p = 0; p < count; ++p)
         for (std::int64_t t = 0; t < g.tiles; ++t)
             if (t < g.points[p].begin || t >= g.points[p].end) store(g.m + p * g.m_point + t * lanes<T>, set1(T(0)));
 }

@@ -2,10 +2,10 @@
 //
 // Few tiles meet so many weights (512 channels at 7x7: 38 MB of U for four tiles) that U comes from L3 or memory more slowly than it
 // can be multiplied. Here a row of points at a time is made from the taps in registers and multiplied at once: 6 points x 4 tiles
-// of sums for a vector of output channels, each product's pixel broadcast from memory. Beside 20 or 22 products a row and channel
-// takes six operations down the columns of taps and six along the row, so that 121 products (7x7) cost as much as 175; F(2x2) has
-// 225, and U twice the bytes of taps. All rows take their turns on 64 channels, whose taps stay in L1. What scales a point (points.hpp)
-// waits until the sum is stored.
+// of sums for a vector of output channels, each product's pixel broadcast from memory. Beside 22 products (7x7) a row and channel takes six
+// multiplications down the columns of taps and four along the row (and four additions, which cost nothing beside them on Zen), so that
+// 121 products cost as much as 169; F(2x2) has 225, and U twice the bytes of taps. All rows take their turns on 64 channels, whose taps
+// stay in L1. What scales a point (points.hpp) waits until the sum is stored.
 //
 // Stride 2 the same way (289 products for 441) was no faster than the direct sum, 0.95 to 1.0: its V, 81 values a tile, is what L2 holds.
 //

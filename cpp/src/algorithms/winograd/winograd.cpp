@@ -160,14 +160,14 @@ constexpr double handover_rate = 12e9;
 double late_taps_rate(const Machine& machine) { return machine.quick ? 45e9 : 24e9; }
 double made_rate(const Isa& isa, const Machine& machine) { return isa.registers == 16 ? 45e9 : machine.quick ? 90e9 : 48e9; }
 
-// With taps: of a channel and a vector of output channels products and, for each row of points, six operations along the row, for
-// four of them six more down the columns. 82 % of the time that these take at the FMA peak (Zen 5; addresses, sums that wait in M).
+// With taps: of a channel and a vector of output channels products and, for each row of points, four multiplications along the row, for
+// four of them six more down the columns. 77 % of the FMA peak's rate (Zen 5; addresses, sums that wait in M).
 double taps_product(const ConvDesc& d, const WinogradGrid& grid, const PointsLayout& layout, double tiles, const Machine& machine) {
     const auto along = [&](std::int64_t axis_tiles, std::int64_t out) {  // points of an axis, over all tiles of it
         return static_cast<double>(6 * axis_tiles - (grid.spared(axis_tiles, out) > 0)) / static_cast<double>(axis_tiles);
     };
-    const double products = tiles * along(grid.tile_rows, d.h().out) * along(grid.tile_cols, d.w().out) + 6 * 6 + 4 * 6;
-    return products * 2 * static_cast<double>(layout.ic * layout.oc_vectors * layout.lanes) / (0.82 * machine.fma(d.src));
+    const double products = tiles * along(grid.tile_rows, d.h().out) * along(grid.tile_cols, d.w().out) + 6 * 4 + 4 * 6;
+    return products * 2 * static_cast<double>(layout.ic * layout.oc_vectors * layout.lanes) / (0.77 * machine.fma(d.src));
 }
 
 BlockCost block_cost(const ConvDesc& d, const Isa& isa, const WinogradGrid& grid, const PointsLayout& layout, int threads,
