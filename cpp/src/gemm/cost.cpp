@@ -35,6 +35,7 @@ constexpr double wide_pages = 96, wide_strided_image = 1.15;
 constexpr double planes_half = 1.8;
 // Machine::quick: every other pixel and line of planes, an image in place half as large as L2, strips with
 // lanes = channels (Zen 5).
+constexpr double quick_copies = 0.05;  // of a stream of pixels from L2 that a single block of terms feels
 constexpr double quick_strided_points = 1.08, quick_far_image = 1.2, quick_strips = 1.1;
 constexpr double late_rate = 24e9, quick_late_rate = 45e9, narrow_late_rate = 16e9;  // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
@@ -61,6 +62,7 @@ double inside(const Axis& a) {
 
 struct Shape {
     const ConvDesc& d;
+    const Isa& isa;
     const DenseConfig& config;
     const DenseBlocks k;
     const DenseGeometry g;
@@ -72,8 +74,8 @@ struct Shape {
     bool quick;  // 32 registers and Machine::quick
     double copies;  // 1, or what part of the weights meet pixels of the image itself, the others copies of them
 
-    Shape(const ConvDesc& desc, const Isa& isa, const DenseConfig& c, const Machine& m)
-        : d(desc), config(c), k(dense_blocks(desc, isa, c.lanes_are_pixels)), g(desc, c, isa, k.block, k.rest, k.pixels), machine(m),
+    Shape(const ConvDesc& desc, const Isa& level, const DenseConfig& c, const Machine& m)
+        : d(desc), isa(level), config(c), k(dense_blocks(desc, isa, c.lanes_are_pixels)), g(desc, c, isa, k.block, k.rest, k.pixels), machine(m),
           item(static_cast<double>(item_size(d.src))), terms(static_cast<double>(g.terms)), oc(static_cast<double>(desc.ocg())),
           kept(c.source == DenseSource::image ? inside(d.d()) * inside(d.h()) * inside(d.w()) : 1),
           strip(c.source != DenseSource::panel && !g.flat),
@@ -98,6 +100,7 @@ struct Shape {
     double farness(double rows, double columns) const;
     double wideness() const;
     double rest_slots(double rest, double tiles, double tile, bool joined, double others) const;
+    double tail(double width) const;
     double unpacking() const {
         const std::int64_t vectors = (g.oh * g.ow + g.lanes - 1) / g.lanes, most = k.pixels / g.lanes, tiles = (vectors + most - 1) / most;
         return !narrow && vectors < most * tiles && tiles <= 2 ? unpacked_small : unpacked;
@@ -168,6 +171,13 @@ double Shape::rest_slots(double rest, double tiles, double tile, bool joined, do
     return slots((rest > lanes ? 2 : 1) * tile, others);
 }
 
+// Pixels behind the whole vectors of a row that meet vectors of channels.
+double Shape::tail(double width) const {
+    const auto pixels = static_cast<std::int64_t>(width), vectors = pixels / g.lanes, rest = pixels % g.lanes;
+    const bool possible = config.source == DenseSource::image && g.flat && !dense_reads_rows(d, isa, config);
+    return possible && vectors > 0 && vectors < dense_long_row && rest <= k.tail ? static_cast<double>(rest) : 0;
+}
+
 double Shape::sums(double rows, double columns) const {
     const double lanes = static_cast<double>(g.lanes), outputs = rows * columns * oc;
     double runs = strip ? rows : 1, width = strip ? columns : rows * columns;
@@ -176,18 +186,22 @@ double Shape::sums(double rows, double columns) const {
         width *= 2;
         runs /= 2;
     }
-    const double units = config.lanes_are_pixels ? ceil_div(width, lanes) : width;  // vectors or pixels
+    const double end = config.lanes_are_pixels ? tail(width) : 0;
+    const double units = config.lanes_are_pixels ? ceil_div(width - end, lanes) : width;  // vectors or pixels
     const double tiles = ceil_div(units, config.lanes_are_pixels ? k.pixels / lanes : k.pixels), tile = units / tiles;
     const double full = std::floor(oc / k.block), rest = oc - full * k.block;
     const double others = !narrow ? 0.5 : kept < 1 && !straight_channels ? 3 : 1.2;
     const double full_slots = slots((config.lanes_are_pixels ? k.block : 2) * tile, others);
     double seconds = runs * tiles * terms * kept * (full * full_slots + rest_slots(rest, tiles, tile, joined, others)) * 2 * lanes / machine.fma(d.src);
+    // A vector of weights comes from L2: four products.
+    if (end > 0) seconds += terms * ceil_div(oc, lanes) * (std::max(end, 4.0) + others) * 2 * lanes / machine.fma(d.src);
     const double all = runs * tiles * static_cast<double>(g.blocks);
     // What every tile reads anew comes from L2 if it is beyond L1: a block of weights, or the pixels under a tile.
     const double tile_bytes = std::min(terms, 256.0) * item * (config.lanes_are_pixels ? tile * lanes : static_cast<double>(k.block));
     if (tile_bytes > 0.75 * machine.l1_bytes) {
         const double from_l2 = all * std::max(1.0, terms / 256) * tile_bytes / machine.l2_bandwidth;
-        seconds += (narrow && config.lanes_are_pixels ? 0.4 : 0.2) * from_l2 * std::min(1.0, from_l2 / seconds);
+        const double felt = !config.lanes_are_pixels ? 0.2 : narrow ? 0.4 : quick && terms <= 256 ? quick_copies : 0.2;
+        seconds += felt * from_l2 * std::min(1.0, from_l2 / seconds);
     }
     if (narrow) {
         const double copied = copies == 1 ? 0 : (1 - copies) * (terms >= 200 ? deep_copies : 1);

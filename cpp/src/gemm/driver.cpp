@@ -22,6 +22,14 @@ std::size_t lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 template <class T> using SweepKernelAddress = const SweepKernel<T>*;
 
+template <class T> const TailKernel<T>& tail_kernel(const Isa& isa) {
+    static const PerType<TailKernel>* const kernels[] = {
+#define NPCONV_ISA(n) &n::tail_kernels,
+#include "isa/list.inc"
+    };
+    return kernels[isa.level]->of<T>();
+}
+
 template <class T> const SweepKernel<T>& sweep_kernel(const Isa& isa, bool lanes_are_pixels) {
     static const PerType<SweepKernelAddress> channels[] = {
 #define NPCONV_ISA(n) {&n::channel_kernel_f32, &n::channel_kernel_f64},
@@ -267,6 +275,7 @@ private:
         s.far = false;
         s.stage = source.config.source == DenseSource::image && stage_bytes() ? x : nullptr;
         s.fetch_output = fetch_output_;
+        s.tail = tail_;
         if (source.config.source == DenseSource::strip) {
             const std::int64_t from = s.rows * part / parts;
             s.rows = s.rows * (part + 1) / parts - from;
@@ -375,6 +384,7 @@ private:
     }
 
     const SweepKernel<T>& kernel_;
+    const TailKernel<T>* const tail_ = &tail_kernel<T>(isa);
     const PackKernels<T>& packing_;
     const Source<T> main_;
     const bool fetch_output_ = fetches_output();
@@ -382,15 +392,15 @@ private:
     std::unique_ptr<Source<T>> copied_;  // what replaces the image where padding counts
 };
 
+template <class T> DenseBlocks blocks_of(const Isa& isa, bool lanes_are_pixels) {
+    const SweepKernel<T>& k = sweep_kernel<T>(isa, lanes_are_pixels);
+    return {k.block, k.rest, k.pixels, k.stage_terms, k.stage_blocks, k.reads_rows, lanes_are_pixels ? tail_kernel<T>(isa).most : 0};
+}
+
 }  // namespace
 
 DenseBlocks dense_blocks(const ConvDesc& d, const Isa& isa, bool lanes_are_pixels) {
-    if (d.src == DType::f32) {
-        const SweepKernel<float>& k = sweep_kernel<float>(isa, lanes_are_pixels);
-        return {k.block, k.rest, k.pixels, k.stage_terms, k.stage_blocks, k.reads_rows};
-    }
-    const SweepKernel<double>& k = sweep_kernel<double>(isa, lanes_are_pixels);
-    return {k.block, k.rest, k.pixels, k.stage_terms, k.stage_blocks, k.reads_rows};
+    return d.src == DType::f32 ? blocks_of<float>(isa, lanes_are_pixels) : blocks_of<double>(isa, lanes_are_pixels);
 }
 
 bool dense_reads_rows(const ConvDesc& d, const Isa& isa, const DenseConfig& c) {

@@ -14,6 +14,8 @@ namespace npconv {
 // All kernels add the same terms in the same order, so that their results are equal bit for bit.
 constexpr int dense_block = 256;
 constexpr int dense_level2 = 256;
+// With lanes = pixels, vectors of a row from which on one more is less than stores that are not aligned.
+constexpr int dense_long_row = 64;
 
 // One product of a sum: where its pixel lies in X, and which row of the packed weights it meets.
 struct DenseTerm {
@@ -57,6 +59,14 @@ template <class T> struct DenseStore {
     EpilogueArgs<T> epilogue;
 };
 
+template <class T> struct DenseSweep;
+
+// Sums of the last pixels of a row, which are too few for a vector of them, from `pixel` on, for blocks [begin, end) of packed weights.
+template <class T> struct TailKernel {
+    int most;  // pixels that are better off here; 0: none
+    void (*sums)(const DenseSweep<T>&, std::int64_t pixel, std::int64_t begin, std::int64_t end);
+};
+
 // `rows` rows of `row_pixels` neighbouring outputs each, for output channels [block_begin, block_end) * block.
 template <class T> struct DenseSweep {
     DenseSums sums;
@@ -76,6 +86,7 @@ template <class T> struct DenseSweep {
     std::int64_t oc_first, oc;      // first channel and number of channels of this group
     std::int64_t block_begin, block_end;
     DenseStore<T> store;
+    const TailKernel<T>* tail;  // with lanes = pixels: what may take a row's last pixels
 };
 
 // Weights of one group: element [oc = 0, ic = 0, 0, 0, 0], strides in elements.
@@ -130,6 +141,7 @@ template <class T> struct PackKernels {
     extern const SweepKernel<float> channel_kernel_f32;       \
     extern const SweepKernel<double> channel_kernel_f64;      \
     extern const PerType<SweepKernel> pixel_kernels;          \
+    extern const PerType<TailKernel> tail_kernels;            \
     extern const PerType<PackKernels> dense_pack_kernels;     \
     }
 #include "isa/list.inc"

@@ -31,7 +31,6 @@ constexpr int most_chunk = 16, most_waiting = 8;  // tiles; of those whose sums 
 constexpr int near_bytes = 20 * 1024;  // what the pixels of one chunk of tiles may take of L1
 // Two tiles may take more: sums of 54 to 66 terms (64x56 -> 256 k1 1.03). With near_bytes as large sums of 16 and 32 terms lose 2 % (Zen 5).
 constexpr int near_pair = wide ? 25 * 1024 : 0;
-constexpr int long_run = 64;           // vectors from which on one more is less than misaligned stores
 // Terms and weight blocks from which on copies of pixels pay: the lines under a tile of fewer terms are as near as copies of them, and
 // with three blocks of eight channels 144x56 -> 24 k1 was a tenth slower (Sapphire Rapids).
 constexpr int staged_terms = wide ? 96 : 64, staged_blocks = wide ? 4 : 3;
@@ -56,7 +55,7 @@ struct Tile {
 
 // Cuts a row into tiles of whole vectors whose numbers differ by one, behind a shorter vector where that aligns the rest.
 struct RowTiles {
-    std::int64_t pixels, lead, tiles, vectors;  // lead counts as a tile; vectors: without it
+    std::int64_t pixels, lead, tiles, vectors;  // but for the tail; lead counts as a tile; vectors: without it
     std::int64_t least, longer;                 // vectors of a tile; how many tiles have one more
     std::ptrdiff_t x_tile;
     int lanes;
@@ -74,18 +73,25 @@ struct RowTiles {
     }
 };
 
-template <class T> NPCONV_INLINE RowTiles row_tiles(const DenseSweep<T>& a) {
+// How many pixels behind the whole vectors of a row TailKernel takes.
+template <class T> NPCONV_INLINE std::int64_t tail_of(const DenseSweep<T>& a) {
+    const std::int64_t vectors = a.row_pixels / lanes<T>, tail = a.row_pixels % lanes<T>;
+    if (a.x_tile || a.rows > 1 || a.weight_row || !a.sums.sums[0].last.step || vectors == 0 || vectors >= dense_long_row) return 0;
+    return a.tail && tail <= a.tail->most ? tail : 0;
+}
+
+template <class T> NPCONV_INLINE RowTiles row_tiles(const DenseSweep<T>& a, std::int64_t tail) {
     constexpr int L = lanes<T>;
-    RowTiles r = {a.row_pixels, 0, 0, tiles_of(a.row_pixels, L), 0, 0, a.x_tile, L, a.slack};
-    if (r.vectors >= long_run && rows_align(a.store) && !a.x_tile) {
+    RowTiles r = {a.row_pixels - tail, 0, 0, tiles_of(a.row_pixels - tail, L), 0, 0, a.x_tile, L, a.slack};
+    if (r.vectors >= dense_long_row && rows_align(a.store) && !a.x_tile) {
         r.lead = unaligned(a.store.dst + a.pixel);
-        r.vectors = tiles_of(a.row_pixels - r.lead, L);
+        r.vectors = tiles_of(r.pixels - r.lead, L);
     }
     r.tiles = tiles_of(r.vectors, most_vectors);
     r.least = r.vectors / r.tiles;
     r.longer = r.vectors % r.tiles;
     // The only tile of a row, shorter than its vectors, that must not be read to their end: all vectors but the last are one of their own.
-    if (!a.slack && r.tiles == 1 && r.vectors > 1 && r.vectors * L > a.row_pixels) {
+    if (!a.slack && r.tiles == 1 && r.vectors > 1 && r.vectors * L > r.pixels) {
         r.tiles = 2;
         r.least = 1;
         r.longer = r.vectors - 2;
@@ -221,6 +227,9 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
     }
 }
 
+// Weight blocks that stay in L2 until the last pixels of a row have met them, too.
+template <class T> NPCONV_INLINE std::int64_t tail_blocks(const DenseSweep<T>& a) { return a.terms <= 512 ? 16 : 8; }
+
 // How many tiles from tile i on are whole and of its size.
 template <class T> NPCONV_INLINE int alike(const Chunk& chunk, int i) {
     const std::int64_t pixels = chunk.tile[i].vectors * lanes<T>;
@@ -230,10 +239,11 @@ template <class T> NPCONV_INLINE int alike(const Chunk& chunk, int i) {
     return n;
 }
 
-// A chunk against all weights where one block of terms is the whole sum and goes straight to memory: little more than a
+// A chunk against blocks [begin, end) of weights where one block of terms is the whole sum and goes straight to memory: little more than a
 // call between the tiles of shallow layers, which are over in a few hundred cycles, and nothing between those that are alike: these meet
 // all blocks of channels that neither copy nor fetch pixels, before others do (with 32 registers).
-template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, const Chunk& chunk) {
+template <class T>
+NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, const Chunk& chunk, std::int64_t begin, std::int64_t end) {
     const std::int64_t row_pixel = a.pixel + chunk.row * a.pixel_row;
     const T* x = a.x + chunk.row * a.x_row_stride;
     const DenseTerms& terms = a.sums.sums[0].last;
@@ -249,8 +259,9 @@ template <class T> NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, c
     work.w_block = block_pitch(a);
     int same[most_chunk];  // tiles that are one call, by the first of them
     for (int i = 0; i < chunk.tiles; i += same[i]) same[i] = alike<T>(chunk, i);
-    const std::int64_t whole = a.oc / most_channels, whole_end = whole < a.block_end ? whole : a.block_end;  // of the blocks that are whole
-    for (std::int64_t j = a.block_begin; j < a.block_end; j += work.blocks, work.ahead = 0) {
+    const std::int64_t whole = a.oc / most_channels, whole_end = whole < end ? whole : end;  // of the blocks that are whole
+    if (begin > a.block_begin) work.ahead = 0;
+    for (std::int64_t j = begin; j < end; j += work.blocks, work.ahead = 0) {
         const std::int64_t oc = a.oc_first + j * most_channels, left = a.oc - j * most_channels;
         const int channels = int(left < most_channels ? left : most_channels);
         T* const dst = a.store.dst + oc * a.store.channel_stride + row_pixel;
@@ -286,7 +297,8 @@ template <class T> NPCONV_INLINE bool should_stage(const DenseSweep<T>& a) {
 template <class T> void sweep(const DenseSweep<T>& sweep) {
     DenseSweep<T> a = sweep;
     if (!should_stage(a)) a.stage = nullptr;
-    const RowTiles t = row_tiles(a);
+    const std::int64_t tail = tail_of(a), together = tail ? tail_blocks(a) : a.block_end - a.block_begin;
+    const RowTiles t = row_tiles(a, tail);
     const bool straight = goes_straight(a);
     const std::int64_t terms = a.terms < dense_block ? a.terms : dense_block;
     const std::int64_t tile_bytes = terms * most_vectors * lanes<T> * std::int64_t(sizeof(T));
@@ -301,10 +313,13 @@ template <class T> void sweep(const DenseSweep<T>& sweep) {
         for (std::int64_t i = a.tile_begin; i < end; i += chunk.tiles) {
             chunk.tiles = int(end - i < fit ? end - i : fit);
             for (int k = 0; k < chunk.tiles; ++k) chunk.tile[k] = t.tile(i + k);
-            if (one_block && chunk.tile[chunk.tiles - 1].back == 0)
-                chunk_straight(a, chunk);
-            else
-                for (std::int64_t j = a.block_begin; j < a.block_end; ++j) chunk_sums(a, chunk, j, straight);
+            const bool last = tail && i + chunk.tiles == end, once = one_block && chunk.tile[chunk.tiles - 1].back == 0;
+            for (std::int64_t j = a.block_begin, next; j < a.block_end; j = next) {
+                next = last && a.block_end - j > together ? j + together : a.block_end;
+                if (once) chunk_straight(a, chunk, j, next);
+                else for (std::int64_t b = j; b < next; ++b) chunk_sums(a, chunk, b, straight);
+                if (last) a.tail->sums(a, a.row_pixels - tail, j, next);
+            }
         }
 }
 

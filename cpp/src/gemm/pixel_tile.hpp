@@ -6,6 +6,8 @@
 // pixels are few (14x14, 7x7; pairs in bench/RESULTS.md).
 #pragma once
 
+#include <type_traits>
+
 #include "gemm/kernel.hpp"
 #include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"
@@ -16,7 +18,7 @@ namespace {
 constexpr bool wide = registers == 32;
 constexpr int most_channels = wide ? 8 : 4;
 constexpr int most_vectors = 3;
-constexpr int ahead_bytes = 1024;  // of weights
+constexpr int ahead_bytes = 1024, far_ahead_bytes = 8192;  // of weights, to L1 and to L2: a line is two terms
 constexpr bool fetch_weights = wide;  // a term of 12 products has no room for it: AVX2 gains 2 to 6 % without
 // Terms at a time: 23 instructions each, not 26, for 12 products; 20 where terms lie evenly apart and need no list.
 constexpr int unroll = wide ? 1 : 4;
@@ -149,6 +151,7 @@ template <class T, int MR, int NV> struct Output {
 struct Packed {
     NPCONV_INLINE Packed(std::ptrdiff_t, std::ptrdiff_t, int) {}
     NPCONV_INLINE std::ptrdiff_t ahead() const { return ahead_bytes; }
+    NPCONV_INLINE std::ptrdiff_t far_ahead() const { return far_ahead_bytes; }
     template <int MR> NPCONV_INLINE std::ptrdiff_t term() const { return MR; }
     template <class T> NPCONV_INLINE const T* at(const T* weight, int i) const { return weight + i; }
     NPCONV_INLINE void hide() {}
@@ -157,6 +160,7 @@ struct InRows {
     std::ptrdiff_t step[4];
     NPCONV_INLINE InRows(std::ptrdiff_t row, std::ptrdiff_t, int) : step{0, row, 2 * row, 3 * row} {}
     NPCONV_INLINE std::ptrdiff_t ahead() const { return 0; }
+    NPCONV_INLINE std::ptrdiff_t far_ahead() const { return 0; }
     template <int MR> NPCONV_INLINE std::ptrdiff_t term() const { return 1; }
     template <class T> NPCONV_INLINE const T* at(const T* weight, int i) const {
         return i == 0 ? weight : reinterpret_cast<const T*>(reinterpret_cast<const char*>(weight) + step[i]);
@@ -170,12 +174,13 @@ struct InRows {
 };
 // Either, in one loop: 24 products hide what that takes, and two loops for each of 24 tiles are too much code.
 struct Either {
-    std::ptrdiff_t step[4], four, to_next, far;  // far: rows are streams that the CPU fetches
+    std::ptrdiff_t step[4], four, to_next, near, far;  // rows are streams that the CPU fetches
     NPCONV_INLINE Either(std::ptrdiff_t row, std::ptrdiff_t item, int channels)
-        : four(4 * (row ? row : item)), to_next(row ? 1 : channels), far(row ? 0 : ahead_bytes) {
+        : four(4 * (row ? row : item)), to_next(row ? 1 : channels), near(row ? 0 : ahead_bytes), far(row ? 0 : far_ahead_bytes) {
         NPCONV_UNROLL for (int i = 0; i < 4; ++i) step[i] = i * (row ? row : item);
     }
-    NPCONV_INLINE std::ptrdiff_t ahead() const { return far; }
+    NPCONV_INLINE std::ptrdiff_t ahead() const { return near; }
+    NPCONV_INLINE std::ptrdiff_t far_ahead() const { return far; }
     template <int MR> NPCONV_INLINE std::ptrdiff_t term() const { return to_next; }
     template <class T> NPCONV_INLINE const T* at(const T* weight, int i) const {
         const char* from = reinterpret_cast<const char*>(weight) + (i < 4 ? 0 : four);
@@ -193,10 +198,11 @@ template <> struct Layouts<true> { using SideBySide = Either; using Rows = Eithe
 using SideBySide = Layouts<wide>::SideBySide;
 using Rows = Layouts<wide>::Rows;
 
-template <class T, int MR, int NV, bool Copies = false, class Channels>
+template <class T, int MR, int NV, bool Copies = false, bool Far = false, class Channels>
 NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, const Channels& channels, [[maybe_unused]] T* stage = nullptr) {
     constexpr int L = lanes<T>;
-    if constexpr (fetch_weights) prefetch(reinterpret_cast<const char*>(row) + channels.ahead());
+    if constexpr (fetch_weights && Far) prefetch_l2(reinterpret_cast<const char*>(row) + channels.far_ahead());
+    else if constexpr (fetch_weights) prefetch(reinterpret_cast<const char*>(row) + channels.ahead());
     Vec<T> pixels[NV];
     NPCONV_UNROLL for (int v = 0; v < NV; ++v) pixels[v] = load(p + v * L);
     if constexpr (Copies) {
@@ -242,20 +248,22 @@ template <class T, int MR, int NV, Staging S, class Channels> NPCONV_NOINLINE vo
         do {
             output.begin(acc);
             const T *p = even, *row = first, *next = fetched;
-            const auto add = [&](const T* pixels, const T* weights) NPCONV_INLINE_LAMBDA {
-                add_term<T, MR, NV, copies>(acc, pixels, weights, channels, stage);
+            const auto add = [&](const T* pixels, const T* weights, auto far) NPCONV_INLINE_LAMBDA {
+                add_term<T, MR, NV, copies, far()>(acc, pixels, weights, channels, stage);
                 if constexpr (copies) stage += NV * L;
             };
+            constexpr std::false_type near_ones{};
+            constexpr std::true_type far_ones{};
             NPCONV_NO_UNROLL for (; row < last; p += 4 * step, row += 4 * W) {
                 fetch_pixels<S, NV>(next);
                 next += next_step;
                 channels.hide();
-                add(p, row);
-                add(p + step, row + W);
-                add(p + 2 * step, row + 2 * W);
-                add(p + three, row + 3 * W);
+                add(p, row, near_ones);
+                add(p + step, row + W, far_ones);
+                add(p + 2 * step, row + 2 * W, near_ones);
+                add(p + three, row + 3 * W, far_ones);
             }
-            NPCONV_NO_UNROLL for (; row < end; p += step, row += W) add(p, row);
+            NPCONV_NO_UNROLL for (; row < end; p += step, row += W) add(p, row, near_ones);
             even += work.tile_step;
             fetched += NV * L;
         } while (output.put(acc));
