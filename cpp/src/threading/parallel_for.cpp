@@ -36,6 +36,7 @@ public:
             shares_[w].end = n * (w + 1) / workers_;
         }
     }
+    void fetch(int worker) const { __builtin_prefetch(&shares_[worker < workers_ ? worker : 0], 1); }
     // Own share first, then what slower workers have left.
     void run(int worker, TaskRef body) {
         for (int k = 0; k < workers_; ++k) {
@@ -90,12 +91,15 @@ void parallel_for(std::int64_t n, int threads, TaskRef body) {
     }
     Shares shares(n, workers);
     const unsigned control = float_control();
-    run_region(workers, [&](int worker, int started, Barrier&) {
+    // By value: one line that the workers read.
+    const auto run = [&shares, workers, control, body](int worker, int started, Barrier&) {
+        shares.fetch(worker);
         const unsigned own = float_control();
         set_float_control(control);  // the caller's FlushSubnormals holds in every worker
         for (int w = worker; w < workers; w += started) shares.run(w, body);
         set_float_control(own);
-    });
+    };
+    run_region(workers, run, body.object());
 }
 
 void parallel_phases(int threads, std::initializer_list<Phase> phases, std::int64_t repeat, std::int64_t* round) {

@@ -17,6 +17,7 @@ public:
               (*static_cast<std::remove_reference_t<F>*>(o))(task, worker);
           }) {}
     void operator()(std::int64_t task, int worker) const { call_(object_, task, worker); }
+    const void* object() const { return object_; }
 
 private:
     void* object_;

@@ -26,25 +26,31 @@ public:
     }
 };
 
-void open_region(int wanted, const std::function<void(int, int, Barrier&)>& body) {
-#pragma omp parallel num_threads(wanted)
+void open_region(int wanted, RegionRef body, const void* first) {
+    // Each line that the caller has just written takes its way to another core, 50 to 200 ns: scalars arrive with what OpenMP passes, and
+    // what they point to is fetched side by side, not one after the other.
+    const void* const object = body.object();
+    const RegionRef::Call call = body.call();
+#pragma omp parallel num_threads(wanted) firstprivate(object, call, first)
     {
+        __builtin_prefetch(object);
+        __builtin_prefetch(first);
         OmpBarrier barrier;
-        body(omp_get_thread_num(), omp_get_num_threads(), barrier);
+        call(object, omp_get_thread_num(), omp_get_num_threads(), barrier);
     }
 }
 
 }  // namespace
 
-void run_region(int wanted, const std::function<void(int, int, Barrier&)>& body) {
+void run_region(int wanted, RegionRef body, const void* first) {
     mark_pool_used();
     if (forked_with_pool()) {
         // A forked child inherits GNU OpenMP's idea of a pool whose threads did not survive the fork: a region opened
         // by the forking thread would wait for them for ever. A fresh thread gets a pool of its own.
-        std::thread([&] { open_region(wanted, body); }).join();
+        std::thread([&] { open_region(wanted, body, first); }).join();
         return;
     }
-    open_region(wanted, body);
+    open_region(wanted, body, first);
 }
 
 #else
@@ -74,7 +80,7 @@ private:
 
 }  // namespace
 
-void run_region(int wanted, const std::function<void(int, int, Barrier&)>& body) {
+void run_region(int wanted, RegionRef body, const void*) {
     StdBarrier barrier(wanted);
     std::vector<std::thread> workers;
     for (int w = 1; w < wanted; ++w) workers.emplace_back([&, w] { body(w, wanted, barrier); });
