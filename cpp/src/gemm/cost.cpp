@@ -31,11 +31,12 @@ constexpr double deep_copies = 1.05, deep_wide_strips = 1.15, deep_strips = 1.08
 constexpr double far_lines = 1.12, whole_lines = 1.03, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
 // With 32 registers: channels of planes whose pages the first level of address translation holds; every other pixel of an image.
 constexpr double wide_pages = 96, wide_strided_image = 1.15;
+constexpr double wide_copying = 0.25;  // what the weights that copy pixels take longer
 // Vectors of a term where the halves of two pixels of planes share one: what is beside the products hides less.
 constexpr double planes_half = 1.8;
 // Machine::quick: every other pixel and line of planes, an image in place half as large as L2, strips with
 // lanes = channels (Zen 5).
-constexpr double quick_copies = 0.05;  // of a stream of pixels from L2 that a single block of terms feels
+constexpr double quick_copies = 0.03;  // of a stream of pixels from L2 that a tile feels
 constexpr double quick_strided_points = 1.08, quick_far_image = 1.2, quick_strips = 1.1;
 constexpr double late_rate = 24e9, quick_late_rate = 45e9, narrow_late_rate = 16e9;  // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
@@ -193,14 +194,14 @@ double Shape::sums(double rows, double columns) const {
     const double others = !narrow ? 0.5 : kept < 1 && !straight_channels ? 3 : 1.2;
     const double full_slots = slots((config.lanes_are_pixels ? k.block : 2) * tile, others);
     double seconds = runs * tiles * terms * kept * (full * full_slots + rest_slots(rest, tiles, tile, joined, others)) * 2 * lanes / machine.fma(d.src);
-    // A vector of weights comes from L2: four products.
-    if (end > 0) seconds += terms * ceil_div(oc, lanes) * (std::max(end, 4.0) + others) * 2 * lanes / machine.fma(d.src);
+    // A vector of weights comes from L2: four products, or six where nothing else uses them but one tile.
+    if (end > 0) seconds += terms * ceil_div(oc, lanes) * (std::max(end, tiles > 1 ? 4.0 : 6.0) + others) * 2 * lanes / machine.fma(d.src);
     const double all = runs * tiles * static_cast<double>(g.blocks);
     // What every tile reads anew comes from L2 if it is beyond L1: a block of weights, or the pixels under a tile.
     const double tile_bytes = std::min(terms, 256.0) * item * (config.lanes_are_pixels ? tile * lanes : static_cast<double>(k.block));
     if (tile_bytes > 0.75 * machine.l1_bytes) {
         const double from_l2 = all * std::max(1.0, terms / 256) * tile_bytes / machine.l2_bandwidth;
-        const double felt = !config.lanes_are_pixels ? 0.2 : narrow ? 0.4 : quick && terms <= 256 ? quick_copies : 0.2;
+        const double felt = !config.lanes_are_pixels ? 0.2 : narrow ? 0.4 : quick && config.source == DenseSource::image ? quick_copies : 0.2;
         seconds += felt * from_l2 * std::min(1.0, from_l2 / seconds);
     }
     if (narrow) {
@@ -213,7 +214,7 @@ double Shape::sums(double rows, double columns) const {
             seconds += visits * ((pages > first_pages ? first_page_seconds : 0) + (pages > second_pages ? second_page_seconds : 0));
         }
     }
-    if (!narrow) seconds *= wideness();
+    if (!narrow) seconds *= wideness() * (copies < 1 ? 1 + wide_copying * copies : 1);
     if (!narrow && !config.lanes_are_pixels && d.src_order == Order::nchw) {
         const double channels = static_cast<double>(d.icg()), term = full_slots * 2 * lanes / machine.fma(d.src);
         const double pages = channels * std::min(1.0, static_cast<double>(d.in_pixels()) * item / 4096);
@@ -240,7 +241,7 @@ double Shape::farness(double rows, double columns) const {
     const std::int64_t read_rows = skips_lines ? std::min(d.h().stride, d.h().kernel) : d.h().stride;
     const double image_bytes = static_cast<double>(d.icg() * d.w().in * read_rows) * rows * item;
     const double all = g.flat || config.source == DenseSource::panel ? terms * rows * columns * item : image ? image_bytes : strip_bytes;
-    if (config.lanes_are_pixels && !strip && (narrow || copies < 1)) return all > machine.l2_bytes ? 1.06 : 1.02;
+    if (config.lanes_are_pixels && !strip && (narrow || copies < 1)) return (all > machine.l2_bytes ? 1.06 : 1.02) - (quick && image ? 0.02 : 0);
     const double near = narrow && strip && g.column_bands > 1 ? 0.2 : 0.5;  // 1-D strips of 90 KB beat those of 260 by a fifth
     if (all <= near * machine.l2_bytes) return 1;
     if (quick && image && !g.flat) return quick_far_image;

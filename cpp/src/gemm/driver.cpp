@@ -35,11 +35,11 @@ template <class T> const SweepKernel<T>& sweep_kernel(const Isa& isa, bool lanes
 #define NPCONV_ISA(n) {&n::channel_kernel_f32, &n::channel_kernel_f64},
 #include "isa/list.inc"
     };
-    static const PerType<SweepKernel>* const pixels[] = {
-#define NPCONV_ISA(n) &n::pixel_kernels,
+    static const PerType<SweepKernelAddress> pixels[] = {
+#define NPCONV_ISA(n) {&n::pixel_kernel_f32, &n::pixel_kernel_f64},
 #include "isa/list.inc"
     };
-    return lanes_are_pixels ? pixels[isa.level]->of<T>() : *channels[isa.level].of<T>();
+    return *(lanes_are_pixels ? pixels : channels)[isa.level].of<T>();
 }
 
 // One way to read X, with everything that follows from it.

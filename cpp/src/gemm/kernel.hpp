@@ -135,12 +135,13 @@ template <class T> struct PackKernels {
 };
 
 // channel_kernel_*: lanes = output channels, weights are vectors, pixels are broadcast.
-// pixel_kernels: lanes = pixels, weights are broadcast.
+// pixel_kernel_*: lanes = pixels, weights are broadcast.
 #define NPCONV_ISA(isa)                                       \
     namespace isa {                                           \
     extern const SweepKernel<float> channel_kernel_f32;       \
     extern const SweepKernel<double> channel_kernel_f64;      \
-    extern const PerType<SweepKernel> pixel_kernels;          \
+    extern const SweepKernel<float> pixel_kernel_f32;         \
+    extern const SweepKernel<double> pixel_kernel_f64;        \
     extern const PerType<TailKernel> tail_kernels;            \
     extern const PerType<PackKernels> dense_pack_kernels;     \
     }

@@ -1,5 +1,5 @@
 // One register tile with lanes = output pixels: acc[MR][NV], the loops over its terms, and how its sums leave the registers. Included by
-// kernel_pixels.cpp, which makes chunks of tiles.
+// kernel_pixels.hpp, which makes chunks of tiles.
 //
 // The weights of a single call can be read where the caller holds them (`InRows`, `Either`), each channel a stream: in four terms 85
 // instructions instead of 82 (AVX2), three of which reload a distance from the stack, and no pass over the weights, which takes 5 % where
@@ -18,7 +18,7 @@ namespace {
 constexpr bool wide = registers == 32;
 constexpr int most_channels = wide ? 8 : 4;
 constexpr int most_vectors = 3;
-constexpr int ahead_bytes = 1024, far_ahead_bytes = 8192;  // of weights, to L1 and to L2: a line is two terms
+constexpr int ahead_bytes = 1024;  // of weights, to L1; what the next block of channels needs to L2: a line is two terms
 constexpr bool fetch_weights = wide;  // a term of 12 products has no room for it: AVX2 gains 2 to 6 % without
 // Terms at a time: 23 instructions each, not 26, for 12 products; 20 where terms lie evenly apart and need no list.
 constexpr int unroll = wide ? 1 : 4;
@@ -41,9 +41,10 @@ template <class T> struct Work {
     std::ptrdiff_t next_step;
     const T* w;
     std::ptrdiff_t weight_row;  // see DenseSweep
-    int blocks = 1;             // of channels that follow one another, w_block apart; one with 16 registers or if the tile copies pixels
-    std::ptrdiff_t w_block = 0;
+    int blocks = 1;             // of channels that follow one another; one with 16 registers or if the tile copies pixels
+    std::ptrdiff_t w_block;     // from block to block
     T* sums;
+    std::ptrdiff_t sums_block = 0;  // to those of the next block of channels
     bool in_order, accumulate, straight, fetch;
     std::ptrdiff_t fetch_from, fetch_last = 0;  // lines that are fetched for writing, from dst; with the last block
     T* dst;
@@ -57,6 +58,7 @@ template <class T> struct Work {
     }
     NPCONV_INLINE void next_block(int channels, bool last) {
         w += w_block;
+        sums += sums_block;
         dst += channels * channel_stride;
         if (epilogue.scale) epilogue.scale += channels;
         if (epilogue.bias) epilogue.bias += channels;
@@ -151,7 +153,6 @@ template <class T, int MR, int NV> struct Output {
 struct Packed {
     NPCONV_INLINE Packed(std::ptrdiff_t, std::ptrdiff_t, int) {}
     NPCONV_INLINE std::ptrdiff_t ahead() const { return ahead_bytes; }
-    NPCONV_INLINE std::ptrdiff_t far_ahead() const { return far_ahead_bytes; }
     template <int MR> NPCONV_INLINE std::ptrdiff_t term() const { return MR; }
     template <class T> NPCONV_INLINE const T* at(const T* weight, int i) const { return weight + i; }
     NPCONV_INLINE void hide() {}
@@ -160,7 +161,6 @@ struct InRows {
     std::ptrdiff_t step[4];
     NPCONV_INLINE InRows(std::ptrdiff_t row, std::ptrdiff_t, int) : step{0, row, 2 * row, 3 * row} {}
     NPCONV_INLINE std::ptrdiff_t ahead() const { return 0; }
-    NPCONV_INLINE std::ptrdiff_t far_ahead() const { return 0; }
     template <int MR> NPCONV_INLINE std::ptrdiff_t term() const { return 1; }
     template <class T> NPCONV_INLINE const T* at(const T* weight, int i) const {
         return i == 0 ? weight : reinterpret_cast<const T*>(reinterpret_cast<const char*>(weight) + step[i]);
@@ -174,13 +174,12 @@ struct InRows {
 };
 // Either, in one loop: 24 products hide what that takes, and two loops for each of 24 tiles are too much code.
 struct Either {
-    std::ptrdiff_t step[4], four, to_next, near, far;  // rows are streams that the CPU fetches
+    std::ptrdiff_t step[4], four, to_next, near;  // rows are streams that the CPU fetches
     NPCONV_INLINE Either(std::ptrdiff_t row, std::ptrdiff_t item, int channels)
-        : four(4 * (row ? row : item)), to_next(row ? 1 : channels), near(row ? 0 : ahead_bytes), far(row ? 0 : far_ahead_bytes) {
+        : four(4 * (row ? row : item)), to_next(row ? 1 : channels), near(row ? 0 : ahead_bytes) {
         NPCONV_UNROLL for (int i = 0; i < 4; ++i) step[i] = i * (row ? row : item);
     }
     NPCONV_INLINE std::ptrdiff_t ahead() const { return near; }
-    NPCONV_INLINE std::ptrdiff_t far_ahead() const { return far; }
     template <int MR> NPCONV_INLINE std::ptrdiff_t term() const { return to_next; }
     template <class T> NPCONV_INLINE const T* at(const T* weight, int i) const {
         const char* from = reinterpret_cast<const char*>(weight) + (i < 4 ? 0 : four);
@@ -199,9 +198,10 @@ using SideBySide = Layouts<wide>::SideBySide;
 using Rows = Layouts<wide>::Rows;
 
 template <class T, int MR, int NV, bool Copies = false, bool Far = false, class Channels>
-NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, const Channels& channels, [[maybe_unused]] T* stage = nullptr) {
+NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, const Channels& channels, [[maybe_unused]] T* stage = nullptr,
+                            [[maybe_unused]] std::ptrdiff_t next_block = 0) {
     constexpr int L = lanes<T>;
-    if constexpr (fetch_weights && Far) prefetch_l2(reinterpret_cast<const char*>(row) + channels.far_ahead());
+    if constexpr (fetch_weights && Far) prefetch_l2(row + next_block);
     else if constexpr (fetch_weights) prefetch(reinterpret_cast<const char*>(row) + channels.ahead());
     Vec<T> pixels[NV];
     NPCONV_UNROLL for (int v = 0; v < NV; ++v) pixels[v] = load(p + v * L);
@@ -237,7 +237,7 @@ template <class T, int MR, int NV, Staging S, class Channels> NPCONV_NOINLINE vo
     constexpr bool copies = S == Staging::copies;
     Channels channels(work.weight_row * std::ptrdiff_t(sizeof(T)), sizeof(T), MR);
     const std::ptrdiff_t W = channels.template term<MR>();
-    const std::ptrdiff_t step = work.step, three = 3 * step, next_step = work.next_step;
+    const std::ptrdiff_t step = work.step, three = 3 * step, next_step = work.next_step, next_block = work.w_block;
     T* stage = work.stage;
     for (int block = 1;; ++block) {
         const T* const first = work.w + std::int64_t(work.term->w) * W;
@@ -249,7 +249,7 @@ template <class T, int MR, int NV, Staging S, class Channels> NPCONV_NOINLINE vo
             output.begin(acc);
             const T *p = even, *row = first, *next = fetched;
             const auto add = [&](const T* pixels, const T* weights, auto far) NPCONV_INLINE_LAMBDA {
-                add_term<T, MR, NV, copies, far()>(acc, pixels, weights, channels, stage);
+                add_term<T, MR, NV, copies, far()>(acc, pixels, weights, channels, stage, next_block);
                 if constexpr (copies) stage += NV * L;
             };
             constexpr std::false_type near_ones{};

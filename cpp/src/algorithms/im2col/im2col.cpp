@@ -70,7 +70,9 @@ void add_in_place(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor, s
             if (k.reads_rows && d.weights == Weights::fresh)
                 found.push_back(Params{{tile, 0, static_cast<int>(band), static_cast<int>(split), 0, 1}});
         };
-        for (std::int64_t kilobytes : exhaustive ? std::vector<std::int64_t>{64, 128, 256, 512, 1024} : std::vector<std::int64_t>{128, 512}) {
+        // Lanes = pixels meet all weights tile by tile.
+        const std::vector<std::int64_t> usual = tile == 1 ? std::vector<std::int64_t>{128, 512, 1024} : std::vector<std::int64_t>{128, 512};
+        for (std::int64_t kilobytes : exhaustive ? std::vector<std::int64_t>{64, 128, 256, 512, 1024} : usual) {
             const int band = band_of(d, kilobytes << 10, k.pixels, DenseSource::image);
             add(band, 1);
             if (threads == 1) continue;

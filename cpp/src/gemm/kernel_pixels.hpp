@@ -19,6 +19,8 @@
 // 112 loads, all in L1, take 99 cycles for 96, with 12 stores 106 to 111), the loop 6.5 cycles a term for 6, and the rest of a tile, whose
 // instructions a busy hyperthread makes dear, 10 to 20. Sums of 16 terms in L1 reach 79 % of the FMA peak so, of 32 terms 86, of 64 terms 89
 // (64x24 -> 64 k1); 84 for 64x56 -> 256.
+#pragma once
+
 #include "gemm/kernel.hpp"
 #include "gemm/pixel_tile.hpp"
 #include "gemm/tile.hpp"
@@ -27,13 +29,14 @@
 namespace npconv::NPCONV_THIS_ISA {
 namespace {
 
+constexpr int deep_blocks = 16;  // of weights that meet a tile's terms before further terms do
 constexpr int most_chunk = 16, most_waiting = 8;  // tiles; of those whose sums wait in L1
 constexpr int near_bytes = 20 * 1024;  // what the pixels of one chunk of tiles may take of L1
 // Two tiles may take more: sums of 54 to 66 terms (64x56 -> 256 k1 1.03). With near_bytes as large sums of 16 and 32 terms lose 2 % (Zen 5).
 constexpr int near_pair = wide ? 25 * 1024 : 0;
 // Terms and weight blocks from which on copies of pixels pay: the lines under a tile of fewer terms are as near as copies of them, and
 // with three blocks of eight channels 144x56 -> 24 k1 was a tenth slower (Sapphire Rapids).
-constexpr int staged_terms = wide ? 96 : 64, staged_blocks = wide ? 4 : 3;
+constexpr int staged_terms = wide ? 96 : 64, staged_blocks = wide ? 5 : 3;
 
 template <class T> NPCONV_INLINE Staging staging_of(const DenseSweep<T>& a, std::int64_t j) {
     return !a.stage ? Staging::none : j == a.block_begin ? Staging::copies : Staging::finds;
@@ -190,6 +193,7 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
     Work<T> work;
     work.fetch_from = 0;
     work.w = block_weights(a, j);
+    work.w_block = block_pitch(a);
     work.weight_row = a.weight_row;
     work.ahead = wide && a.far && !a.stage && !a.weight_row && j == a.block_begin ? chunk.tiles * most_vectors * lanes<T> : 0;
     work.set_output(a.store, oc);
@@ -228,7 +232,7 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
 }
 
 // Weight blocks that stay in L2 until the last pixels of a row have met them, too.
-template <class T> NPCONV_INLINE std::int64_t tail_blocks(const DenseSweep<T>& a) { return a.terms <= 512 ? 16 : 8; }
+template <class T> NPCONV_INLINE std::int64_t tail_blocks(const DenseSweep<T>& a) { return a.terms <= 512 ? deep_blocks : deep_blocks / 2; }
 
 // How many tiles from tile i on are whole and of its size.
 template <class T> NPCONV_INLINE int alike(const Chunk& chunk, int i) {
@@ -253,6 +257,7 @@ NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, const Chunk& chunk, 
     work.ahead = wide && a.far && !a.stage && !a.weight_row ? chunk.tiles * most_vectors * lanes<T> : 0;
     work.in_order = terms.in_order;
     work.weight_row = a.weight_row;
+    work.sums = nullptr;
     work.accumulate = false;
     work.straight = true;
     work.fetch = a.fetch_output;
@@ -289,6 +294,49 @@ NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, const Chunk& chunk, 
     }
 }
 
+// A tile against blocks [begin, end) of weights in sums of several blocks of terms that go straight to memory: all weights meet the copies
+// of one block of terms, which stay in L1, before the next; their sums wait in L2.
+template <class T> NPCONV_NOINLINE void tile_deep(const DenseSweep<T>& a, const Tile& tile, std::int64_t row, std::int64_t begin, std::int64_t end) {
+    alignas(64) T sums[deep_blocks * tile_size<T>];
+    const std::int64_t row_pixel = a.pixel + row * a.pixel_row + tile.begin;
+    const std::int64_t whole = a.oc / most_channels, whole_end = whole < end ? whole : end;
+    const T* x = a.x + row * a.x_row_stride + tile.x;
+    const DenseSum& sum = a.sums.sums[0];
+    Work<T> work;
+    work.weight_row = a.weight_row;
+    work.w_block = block_pitch(a);
+    work.sums_block = tile_size<T>;
+    work.ahead = 0;
+    work.accumulate = false;
+    work.fetch_from = 0;
+    work.pixels = tile.pixels;
+    for (std::int64_t g = 0; g < sum.groups; ++g, x += sum.x_group) {
+        const DenseTerms& terms = sum.terms(g);
+        for (std::int64_t from = 0; from < terms.all; from += dense_block, work.accumulate = true) {
+            const std::int64_t to = terms.all - from > dense_block ? from + dense_block : terms.all;
+            work.term = terms.term + from;
+            work.end = terms.term + to;
+            work.in_order = terms.in_order;
+            work.straight = g + 1 == sum.groups && to == terms.all;
+            work.fetch = work.straight && a.fetch_output;
+            for (std::int64_t j = begin; j < end; j += work.blocks) {
+                const std::int64_t oc = a.oc_first + j * most_channels, left = a.oc - j * most_channels;
+                const int channels = int(left < most_channels ? left : most_channels);
+                Pixels<T> pixels(a, terms, g * sum.w_group, from, to, j, tile.pixels);
+                pixels.begin(work);
+                work.x = x;
+                pixels.set(work, a, tile);
+                work.blocks = pixels.same_for_all() && j < whole_end ? int(whole_end - j) : 1;
+                work.w = block_weights(a, j) + g * sum.w_group * (a.weight_row ? 1 : channels);
+                work.sums = sums + (j - begin) * tile_size<T>;
+                work.set_output(a.store, oc);
+                work.dst = a.store.dst + oc * a.store.channel_stride + row_pixel;
+                tile_sums<T>(work, channels, pixels.staging)[tile.vectors - 1](work);
+            }
+        }
+    }
+}
+
 template <class T> NPCONV_INLINE bool should_stage(const DenseSweep<T>& a) {
     const bool pays = a.terms >= staged_terms && a.block_end - a.block_begin >= staged_blocks;
     return a.stage && pays && a.sums.sums[0].last.step;
@@ -297,13 +345,13 @@ template <class T> NPCONV_INLINE bool should_stage(const DenseSweep<T>& a) {
 template <class T> void sweep(const DenseSweep<T>& sweep) {
     DenseSweep<T> a = sweep;
     if (!should_stage(a)) a.stage = nullptr;
-    const std::int64_t tail = tail_of(a), together = tail ? tail_blocks(a) : a.block_end - a.block_begin;
+    const std::int64_t tail = tail_of(a), together = tail ? tail_blocks(a) : deep_blocks;
     const RowTiles t = row_tiles(a, tail);
     const bool straight = goes_straight(a);
     const std::int64_t terms = a.terms < dense_block ? a.terms : dense_block;
     const std::int64_t tile_bytes = terms * most_vectors * lanes<T> * std::int64_t(sizeof(T));
     std::int64_t fit = near_bytes / (tile_bytes ? tile_bytes : 1);
-    const bool one_block = straight && a.terms <= dense_block;
+    const bool one_block = straight && a.terms <= dense_block, deep = wide && straight && a.stage && !one_block;
     const std::int64_t most = one_block ? most_chunk : most_waiting;
     const std::int64_t least = !a.stage && 2 * tile_bytes <= near_pair ? 2 : 1;
     fit = fit < least ? least : fit > most ? most : fit;
@@ -315,18 +363,18 @@ template <class T> void sweep(const DenseSweep<T>& sweep) {
             for (int k = 0; k < chunk.tiles; ++k) chunk.tile[k] = t.tile(i + k);
             const bool last = tail && i + chunk.tiles == end, once = one_block && chunk.tile[chunk.tiles - 1].back == 0;
             for (std::int64_t j = a.block_begin, next; j < a.block_end; j = next) {
-                next = last && a.block_end - j > together ? j + together : a.block_end;
+                next = (last || deep) && a.block_end - j > together ? j + together : a.block_end;
                 if (once) chunk_straight(a, chunk, j, next);
+                else if (deep && fit == 1 && chunk.tile[0].back == 0) tile_deep(a, chunk.tile[0], chunk.row, j, next);
                 else for (std::int64_t b = j; b < next; ++b) chunk_sums(a, chunk, b, straight);
                 if (last) a.tail->sums(a, a.row_pixels - tail, j, next);
             }
         }
 }
 
+template <class T>
+constexpr SweepKernel<T> pixel_kernel = {
+    most_channels, 1, most_vectors * lanes<T>, lanes<T>, near_bytes, staged_terms, staged_blocks, true, sweep<T>};
+
 }  // namespace
-
-extern const PerType<SweepKernel> pixel_kernels = {
-    {most_channels, 1, most_vectors * lanes<float>, lanes<float>, near_bytes, staged_terms, staged_blocks, true, sweep<float>},
-    {most_channels, 1, most_vectors * lanes<double>, lanes<double>, near_bytes, staged_terms, staged_blocks, true, sweep<double>}};
-
 }  // namespace npconv::NPCONV_THIS_ISA
