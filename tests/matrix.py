@@ -52,6 +52,9 @@ _SHAPES = (
     Shape("k1_row_padded", (1, 24, 31), (18, 24, 1), padding=2),
     Shape("k1_rows_padded", (1, 24, 6, 5), (18, 24, 1, 1), padding=(2, 0)),
     Shape("k1_long_sum", (1, 300, 5, 5), (8, 300, 1, 1)),
+    # a few pixels behind whole vectors, which meet vectors of channels; sums of which all channels meet a block of terms first
+    Shape("k1_tail", (1, 20, 2, 9), (45, 20, 1, 1)),
+    Shape("k1_deep", (2, 300, 3, 7), (141, 300, 1, 1)),
     # 3x3, stride 1
     Shape("k3", (1, 8, 12, 12), (16, 8, 3, 3), padding=1),
     Shape("k3_odd", (2, 15, 13, 17), (17, 15, 3, 3), padding=1),

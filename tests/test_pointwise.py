@@ -55,6 +55,33 @@ def test_every_candidate(channels, outputs, dtype):
             np.testing.assert_array_equal(out, want, err_msg=f"{height}x{width} {groups} {plan.parameters}")
 
 
+# Behind whole vectors of 4, 8 and 16 pixels one to eight more, which meet vectors of channels; a tile, several, a batch's bands. Terms: few, two
+# blocks, three of which the last is short; output channels: one of these vectors, several and parts, more than take a tail together.
+TAILS = [(1, 5), (1, 9), (1, 10), (1, 17), (2, 9), (1, 19), (4, 5), (3, 7), (2, 11), (1, 23), (1, 24), (7, 7), (3, 17), (1, 68), (14, 14)]
+DEEP = [(3, 4), (3, 16), (5, 150), (100, 44), (257, 37), (512, 141), (530, 268)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels, outputs", DEEP)
+def test_last_pixels_of_a_row(channels, outputs, dtype):
+    rng = np.random.default_rng(channels + outputs)
+    for (height, width), kind in itertools.product(TAILS, ("bias", "scale", "residual")):
+        x = rng.integers(-4, 5, (1, channels, height, width))
+        w = rng.integers(-3, 4, (outputs, channels, 1, 1))
+        bias, scale = rng.integers(-3, 4, outputs).astype(dtype), rng.integers(1, 4, outputs).astype(dtype)
+        residual = rng.integers(-3, 4, (1, outputs, height, width)).astype(dtype)
+        given = {"bias": {}, "scale": {"scale": scale}, "residual": {"residual": residual}}[kind]
+        want = oracle.conv(x, w, bias, activation="relu", **given)
+        image, weights = fenced(x, "nchw", dtype, at_end=kind != "scale"), fenced(w, "C", dtype, at_end=True)
+        out = fenced(want, "nchw", dtype, at_end=kind != "scale")
+        planned = {**given, "residual": True} if kind == "residual" else given
+        called = {"residual": residual} if kind == "residual" else {}
+        for plan in by_every_candidate(image, weights, bias, activation="relu", **planned):
+            out[...] = np.nan
+            plan(image, out=out, **called)
+            np.testing.assert_array_equal(out, want, err_msg=f"{height}x{width} {kind} {plan.parameters}")
+
+
 # Pixels: less than a tile, one, two and three whole ones, tiles of two sizes, several runs. Output channels: vectors of one, two and more
 # (of 4 to 16 channels), the last of them whole or not. Terms: one block, half a block and some, a block and some.
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -6,8 +6,6 @@
 // pixels are few (14x14, 7x7; pairs in bench/RESULTS.md).
 #pragma once
 
-#include <type_traits>
-
 #include "gemm/kernel.hpp"
 #include "gemm/tile.hpp"
 #include "isa/this_isa.hpp"
@@ -197,6 +195,10 @@ template <> struct Layouts<true> { using SideBySide = Either; using Rows = Eithe
 using SideBySide = Layouts<wide>::SideBySide;
 using Rows = Layouts<wide>::Rows;
 
+// Which weights a term fetches: of those that are used soon, or of the next block of channels.
+struct NearWeights { static constexpr bool far = false; };
+struct FarWeights { static constexpr bool far = true; };
+
 template <class T, int MR, int NV, bool Copies = false, bool Far = false, class Channels>
 NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, const Channels& channels, [[maybe_unused]] T* stage = nullptr,
                             [[maybe_unused]] std::ptrdiff_t next_block = 0) {
@@ -248,22 +250,20 @@ template <class T, int MR, int NV, Staging S, class Channels> NPCONV_NOINLINE vo
         do {
             output.begin(acc);
             const T *p = even, *row = first, *next = fetched;
-            const auto add = [&](const T* pixels, const T* weights, auto far) NPCONV_INLINE_LAMBDA {
-                add_term<T, MR, NV, copies, far()>(acc, pixels, weights, channels, stage, next_block);
+            const auto add = [&](const T* pixels, const T* weights, auto fetched) NPCONV_INLINE_LAMBDA {
+                add_term<T, MR, NV, copies, decltype(fetched)::far>(acc, pixels, weights, channels, stage, next_block);
                 if constexpr (copies) stage += NV * L;
             };
-            constexpr std::false_type near_ones{};
-            constexpr std::true_type far_ones{};
             NPCONV_NO_UNROLL for (; row < last; p += 4 * step, row += 4 * W) {
                 fetch_pixels<S, NV>(next);
                 next += next_step;
                 channels.hide();
-                add(p, row, near_ones);
-                add(p + step, row + W, far_ones);
-                add(p + 2 * step, row + 2 * W, near_ones);
-                add(p + three, row + 3 * W, far_ones);
+                add(p, row, NearWeights());
+                add(p + step, row + W, FarWeights());
+                add(p + 2 * step, row + 2 * W, NearWeights());
+                add(p + three, row + 3 * W, FarWeights());
             }
-            NPCONV_NO_UNROLL for (; row < end; p += step, row += W) add(p, row, near_ones);
+            NPCONV_NO_UNROLL for (; row < end; p += step, row += W) add(p, row, NearWeights());
             even += work.tile_step;
             fetched += NV * L;
         } while (output.put(acc));
