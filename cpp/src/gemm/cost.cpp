@@ -169,7 +169,8 @@ double Shape::rest_slots(double rest, double tiles, double tile, bool joined, do
     const bool in_order = dense || !in_place || (planes && kept == 1 && d.w().stride == 1);
     if (!narrow && rest > lanes && 2 * rest <= 3 * lanes && tile > most - 2.5 && !joined && in_order)
         return slots((dense ? 1.5 : planes_half) * tile, others);
-    return slots((rest > lanes ? 2 : 1) * tile, others);
+    // With 32 registers a single vector of channels meets pixels in memory: as many loads as products, and more.
+    return slots(rest > lanes ? 2 * tile : tile + (narrow ? 0 : 2), others);
 }
 
 // Pixels behind the whole vectors of a row that meet vectors of channels.

@@ -3,8 +3,10 @@
 // of pixels leave the registers without a transpose.
 //
 // A chunk of tiles whose pixels fit in L1 meets all weights, which stream from L2, before the next chunk; sums of more
-// than 256 terms wait in L1 between their blocks. In long runs all vectors but the first are aligned in the output: a
-// store across two lines costs as much as two.
+// than 256 terms wait in L1 between their blocks. With 32 registers a tile's copies of 256 terms meet sixteen blocks of weights before
+// further terms do, whose sums wait in L2 (`tile_deep`: 512 terms of 12x16 pixels 91 -> 94 % of the FMA peak, Zen 5). In long runs all
+// vectors but the first are aligned in the output: a store across two lines costs as much as two. A few pixels behind the last whole
+// vector of a short row meet vectors of channels (kernel_tail.cpp).
 //
 // Under a tile of an image lie one to four lines, and a page, for each term. The first weights that meet a chunk store its pixels
 // side by side (`stage`), all others find one stream near them, and meanwhile the next tile's lines are fetched: no pass
@@ -29,13 +31,13 @@
 namespace npconv::NPCONV_THIS_ISA {
 namespace {
 
-constexpr int deep_blocks = 16;  // of weights that meet a tile's terms before further terms do
+constexpr int deep_blocks = 16;  // of weights that meet a tile's copies, and its tail, together
 constexpr int most_chunk = 16, most_waiting = 8;  // tiles; of those whose sums wait in L1
 constexpr int near_bytes = 20 * 1024;  // what the pixels of one chunk of tiles may take of L1
 // Two tiles may take more: sums of 54 to 66 terms (64x56 -> 256 k1 1.03). With near_bytes as large sums of 16 and 32 terms lose 2 % (Zen 5).
 constexpr int near_pair = wide ? 25 * 1024 : 0;
 // Terms and weight blocks from which on copies of pixels pay: the lines under a tile of fewer terms are as near as copies of them, and
-// with three blocks of eight channels 144x56 -> 24 k1 was a tenth slower (Sapphire Rapids).
+// with three blocks of eight channels 144x56 -> 24 k1 was a tenth slower (Sapphire Rapids), with four 144x28 -> 32 k1 4 % (Zen 5).
 constexpr int staged_terms = wide ? 96 : 64, staged_blocks = wide ? 5 : 3;
 
 template <class T> NPCONV_INLINE Staging staging_of(const DenseSweep<T>& a, std::int64_t j) {
