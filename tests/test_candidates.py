@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import npconv as nc
-from npconv import _npconv
+from npconv import _npconv, shapes
 
 PROGRAM = Path(__file__).with_name("candidate_worker.py")
 
@@ -31,6 +31,13 @@ def test_every_candidate(rigor, isa, environment):
     assert answer["failures"] == 0, "\n".join(answer["failed"])
     assert set(answer["ran"]) == set(matrix.ALGORITHMS) - {"reference"}
     assert min(answer["ran"].values()) > 50
+
+
+def test_exhaustive_candidates_are_more():
+    for layer in shapes.resolve(["resnet50", "mobilenet_v2"]):
+        for descriptor in (layer.descriptor, layer.descriptor.replace("_nchw_", "_nhwc_"), layer.descriptor.replace("_const", "_fresh")):
+            usual, all_of_them = ({c[:2] for c in _npconv.candidates(descriptor, 2, rigor)} for rigor in ("measure", "exhaustive"))
+            assert usual <= all_of_them, descriptor
 
 
 # Wisdom knows nothing of epilogues: what a tuning with one measured must be among the candidates without. Lists that are cut.

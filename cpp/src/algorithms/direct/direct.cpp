@@ -94,7 +94,7 @@ void add_in_place(const ConvDesc& d, const Isa& isa, int threads, const std::vec
 
 std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor) {
     std::vector<Params> found;
-    const std::vector<std::int64_t> sizes = rigor == Rigor::exhaustive ? std::vector<std::int64_t>{48, 96, 192, 384, 768, 1536}
+    const std::vector<std::int64_t> sizes = rigor == Rigor::exhaustive ? std::vector<std::int64_t>{48, 96, 192, 256, 384, 640, 768, 1536}
                                                                        : std::vector<std::int64_t>{96, 256, 640};
     for (int tile = 0; tile < 2; ++tile)
         for (int shared = 0; shared < (threads > 1 ? 2 : 1); ++shared)

@@ -107,7 +107,7 @@ std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, R
     for (int tile = 0; tile < 2; ++tile) {
         const DenseBlocks k = dense_blocks(d, isa, tile == 1);
         for (int shared = 0; shared < (threads > 1 ? 2 : 1); ++shared)
-            for (std::int64_t kilobytes : rigor == Rigor::exhaustive ? std::vector<std::int64_t>{96, 192, 384, 768, 1536}
+            for (std::int64_t kilobytes : rigor == Rigor::exhaustive ? std::vector<std::int64_t>{96, 192, 384, 640, 768, 1536}
                                                                      : std::vector<std::int64_t>{192, 640}) {
                 const int band = band_of(d, kilobytes << 10, k.pixels, DenseSource::panel), copy = in_place(d, isa, tile);
                 found.push_back(Params{{tile, shared, band, 1, copy, 0}});

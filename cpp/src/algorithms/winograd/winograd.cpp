@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "algorithms/algorithm.hpp"
@@ -97,24 +98,23 @@ bool taps_possible(const ConvDesc& d, int tiles) {
 
 std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor) {
     std::vector<int> tiles = {14, 28, 56};
-    if (rigor == Rigor::exhaustive) tiles = {7, 14, 28, 42, 56, 84, 112};
+    if (rigor == Rigor::exhaustive) tiles.insert(tiles.end(), {7, 42, 84, 112});
     std::vector<Params> found;
     for (int m : {2, 4}) {
         if (m == 4 && d.accuracy == Accuracy::strict) continue;  // errors: see winograd.hpp
-        std::int64_t last[2] = {0, 0};
+        std::vector<std::pair<std::int64_t, std::int64_t>> cuts;  // tiles of a block, blocks
         for (int t : tiles) {
             const WinogradGrid grid(d, WinogradParams(Params{{m, t, 0}}));
-            const std::int64_t now[2] = {grid.block_tiles(d.mb), grid.blocks(d.mb)};
-            if (now[0] == last[0] && now[1] == last[1]) continue;  // cut alike
-            last[0] = now[0];
-            last[1] = now[1];
+            const std::pair cut(grid.block_tiles(d.mb), grid.blocks(d.mb));
+            if (std::find(cuts.begin(), cuts.end(), cut) != cuts.end()) continue;  // alike
+            cuts.push_back(cut);
             const bool only_shared = threads > 1 && winograd_shares(d, grid, 0, d.mb, threads);
             for (int split = only_shared ? 1 : 0; split < (threads > 1 ? 2 : 1); ++split)
                 found.push_back(WinogradParams(Params{{m, t, split}}));
             if (only_shared && d.h().stride == 2) found.push_back(WinogradParams(Params{{m, t, 2}}));  // stride 1: see handover_rate
             // Weights of one call that meet all tiles at once (stride 1 and class `standard`: m = 2 was never faster).
             const bool made = d.weights == Weights::fresh && (m == 4 || d.h().stride == 2 || d.accuracy == Accuracy::strict);
-            if (made && now[1] == 1) add_taps(d, threads, m, t, found);
+            if (made && cut.second == 1) add_taps(d, threads, m, t, found);
         }
     }
     const int in_registers = winograd_taps_kernels(isa).tiles;
