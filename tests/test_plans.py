@@ -288,8 +288,11 @@ def test_arguments_of_a_call_by_position_and_by_name():
         ((1,), {1: None}, "must be strings"),
     ],
 )
-def test_wrong_arguments_of_a_call(arguments, named, message):
+@pytest.mark.parametrize("called", [False, True])  # by tp_call, and from then on by the vectorcall protocol
+def test_wrong_arguments_of_a_call(arguments, named, message, called):
     planned = nc.plan_conv2d((1, 2, 5, 5), np.ones((3, 2, 3, 3), np.float32))
+    if called:
+        planned(np.ones((1, 2, 5, 5), np.float32))
     with pytest.raises(TypeError, match=message):
         planned(*arguments, **named)
 

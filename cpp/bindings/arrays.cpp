@@ -176,24 +176,16 @@ py::array empty(const Shape& shape, DType t) {
     return py::array(type, std::vector<py::ssize_t>(shape.begin(), shape.end()), reinterpret_cast<void*>((begin + line - 1) / line * line), whole);
 }
 
-namespace {
-
-// [begin, end) in bytes relative to address zero.
-std::pair<std::intptr_t, std::intptr_t> extent(const py::array& a) {
-    std::intptr_t lo = reinterpret_cast<std::intptr_t>(a.data()), hi = lo + a.itemsize();
-    for (py::ssize_t i = 0; i < a.ndim(); ++i) {
-        if (a.shape(i) == 0) return {lo, lo};
-        const std::intptr_t span = (a.shape(i) - 1) * a.strides(i);
-        (span < 0 ? lo : hi) += span;
+Extent::Extent(const py::array& a) : begin(reinterpret_cast<std::intptr_t>(a.data())), end(begin + a.itemsize()) {
+    const py::ssize_t *const shape = a.shape(), *const strides = a.strides();
+    for (py::ssize_t i = 0, n = a.ndim(); i < n; ++i) {
+        if (shape[i] == 0) {
+            end = begin;
+            return;
+        }
+        const std::intptr_t span = (shape[i] - 1) * strides[i];
+        (span < 0 ? begin : end) += span;
     }
-    return {lo, hi};
-}
-
-}  // namespace
-
-bool overlap(const py::array& a, const py::array& b) {
-    const auto x = extent(a), y = extent(b);
-    return x.first < y.second && y.first < x.second;
 }
 
 bool same_memory(const py::array& a, const py::array& b) {

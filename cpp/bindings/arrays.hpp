@@ -50,7 +50,11 @@ Order classify(Tensor&);
 py::array empty(const Shape&, DType);  // begins on a cache line
 
 // The bytes that an array touches, as [begin, end).
-bool overlap(const py::array&, const py::array&);
+struct Extent {
+    std::intptr_t begin, end;
+    explicit Extent(const py::array&);
+    bool overlaps(const Extent& other) const { return begin < end && other.begin < other.end && begin < other.end && other.begin < end; }
+};
 bool same_memory(const py::array&, const py::array&);  // same start, shape, strides and type
 bool overlaps_itself(const py::array&);
 

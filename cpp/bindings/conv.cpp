@@ -27,16 +27,20 @@ void count_packing(const Problem& p) {
     if (++counts[p.weight.data()] == 100) log(p.function + ": the same weights were packed 100 times; use plan_" + p.function);
 }
 
-py::array conv(int nd, py::handle x, py::handle weight, py::handle bias, py::handle stride, py::handle padding, py::handle dilation,
-               py::handle groups, py::handle padding_mode, py::handle padding_value, py::handle data_format, py::handle weight_format,
-               py::handle flip, py::handle scale, py::handle activation, py::handle residual, py::handle residual_after, py::handle out,
-               py::handle dtype, py::handle acc_dtype, py::handle algorithm, py::handle accuracy, py::handle num_threads,
-               py::handle workspace_limit) {
-    const Arguments a{weight, bias, stride, padding, dilation, groups, padding_mode, padding_value, data_format, weight_format, flip,
-                      scale, activation, residual_after, dtype, acc_dtype, algorithm, accuracy, num_threads, workspace_limit};
-    const py::array image = as_array(x, "conv" + std::to_string(nd) + "d", "x");
+// The parameters of conv() in python/npconv/_npconv.pyi, all of them, in their order.
+py::array conv(PyObject* const* given, Py_ssize_t n) {
+    enum { nd_, x, weight, bias, stride, padding, dilation, groups, padding_mode, padding_value, data_format, weight_format, flip, scale,
+           activation, residual_, residual_after, out, dtype, acc_dtype, algorithm, accuracy, num_threads, workspace_limit, count };
+    if (n != count) throw py::type_error("conv: expected " + std::to_string(count) + " arguments, got " + std::to_string(n));
+    const auto at = [&](int i) { return py::handle(given[i]); };
+    const int nd = static_cast<int>(parse_int(at(nd_), "conv", "nd"));
+    const py::handle residual = at(residual_);
+    const Arguments a{at(weight), at(bias), at(stride), at(padding), at(dilation), at(groups), at(padding_mode), at(padding_value),
+                      at(data_format), at(weight_format), at(flip), at(scale), at(activation), at(residual_after), at(dtype),
+                      at(acc_dtype), at(algorithm), at(accuracy), at(num_threads), at(workspace_limit)};
+    const py::array image = as_array(at(x), "conv" + std::to_string(nd) + "d", "x");
     Problem p = make_problem(nd, shape_of(image), image.dtype(), a, !residual.is_none());
-    CallArrays c = prepare_call(p, image, residual, out);
+    CallArrays c = prepare_call(p, image, residual, at(out));
     p.desc.src_order = c.src_order;
     p.desc.dst_order = c.dst_order;
     p.desc.weights = Weights::fresh;
@@ -81,7 +85,12 @@ std::string describe(int nd, py::handle x_shape, py::handle x_dtype, py::handle 
 }  // namespace
 
 void register_conv(py::module_& m) {
-    m.def("conv", &conv);
+    // pybind11 would take a quarter of a small call for 24 arguments that parse.hpp reads anyway.
+    static const auto fast = [](PyObject*, PyObject* const* given, Py_ssize_t n) -> PyObject* { return to_python([&] { return conv(given, n); }); };
+    using Fast = PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t);
+    static PyMethodDef definition = {"conv", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(static_cast<Fast>(fast))),
+                                     METH_FASTCALL, "One convolution; use conv1d, conv2d and conv3d."};
+    m.add_object("conv", py::reinterpret_steal<py::object>(PyCFunction_NewEx(&definition, nullptr, m.attr("__name__").ptr())));
     m.def("describe", &describe);
 }
 

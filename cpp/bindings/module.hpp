@@ -13,4 +13,16 @@ void register_tuner(pybind11::module_&);        // descriptors, explain, candida
 void register_measurement(pybind11::module_&);  // Measurement
 void register_wisdom(pybind11::module_&);       // the table and the hooks
 
+// What a function gives that CPython calls without pybind11's dispatcher: the object that body() returns, or null and Python's form of the exception.
+template <class Body> PyObject* to_python(Body&& body) noexcept {
+    try {
+        return body().release().ptr();
+    } catch (pybind11::error_already_set& error) {
+        error.restore();
+    } catch (...) {
+        pybind11::detail::try_translate_exceptions();
+    }
+    return nullptr;
+}
+
 }  // namespace npconv::bindings

@@ -6,6 +6,7 @@ namespace npconv::bindings {
 
 void register_plan(py::module_& m) {
     py::class_<PyPlan> plan(m, "Plan", py::is_final(),
+                            py::custom_type_setup([](PyHeapTypeObject* type) { make_room_for_vectorcall(&type->ht_type); }),
                             "A convolution whose algorithm is chosen and whose weights are packed; plan_conv1d, plan_conv2d and "
                             "plan_conv3d make it.");
     plan.def(py::init<const py::args&>())
@@ -18,7 +19,7 @@ void register_plan(py::module_& m) {
     const auto checked = [](PyPlan::Get::second_type get) { return [get](py::handle self) { return get(plan_of(self)); }; };
     for (const auto& [name, get] : PyPlan::methods) plan.def(name, checked(get));
     for (const auto& [name, get] : PyPlan::properties) plan.def_property_readonly(name, checked(get));
-    reinterpret_cast<PyTypeObject*>(plan.ptr())->tp_call = call_plan;
+    set_call_slots(reinterpret_cast<PyTypeObject*>(plan.ptr()));
 }
 
 }  // namespace npconv::bindings

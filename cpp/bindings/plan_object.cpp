@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/check.hpp"
+#include "module.hpp"
 #include "threading/cpu_count.hpp"
 
 namespace npconv::bindings {
@@ -16,54 +17,83 @@ py::object copy(py::handle h, const std::string& function, const char* argument)
 }
 
 // Where a call's arguments are, by position or by name; null where there is none. Parameters as in register_plan().
-struct CallArguments {
-    enum { count = 4 };
-    PyObject* given[count] = {};
-
-    CallArguments(PyObject* args, PyObject* named) {
+class CallArguments {
+public:
+    void by_position(PyObject* const* values, Py_ssize_t n) {
+        if (n > count) throw py::type_error("Plan: expected at most 4 arguments, got " + std::to_string(n));
+        std::copy(values, values + n, given_);
+    }
+    void by_name(PyObject* name, PyObject* value) {
         static PyObject* const names[count] = {PyUnicode_InternFromString("x"), PyUnicode_InternFromString("out"),
                                                PyUnicode_InternFromString("residual"), PyUnicode_InternFromString("num_threads")};
-        const Py_ssize_t n = PyTuple_GET_SIZE(args);
-        if (n > count) throw py::type_error("Plan: expected at most 4 arguments, got " + std::to_string(n));
-        for (Py_ssize_t i = 0; i < n; ++i) given[i] = PyTuple_GET_ITEM(args, i);
-        Py_ssize_t at = 0;
-        for (PyObject *name, *value; named && PyDict_Next(named, &at, &name, &value);) {
-            if (!PyUnicode_Check(name)) throw py::type_error("Plan: keywords must be strings");
-            int i = 0;
-            while (i < count && name != names[i]) ++i;
-            if (i == count)  // names are interned, nearly always
-                for (i = 0; i < count && PyUnicode_Compare(name, names[i]) != 0;) ++i;
-            if (i == count) throw py::type_error("Plan: unexpected argument " + text(name) + ", expected x, out, residual or num_threads");
-            if (given[i]) throw py::type_error("Plan: argument " + text(name) + " is given twice");
-            given[i] = value;
-        }
-        if (!given[0]) throw py::type_error("Plan: the argument x is missing");
+        if (!PyUnicode_Check(name)) throw py::type_error("Plan: keywords must be strings");
+        int i = 0;
+        while (i < count && name != names[i]) ++i;
+        if (i == count)  // names are interned, nearly always
+            for (i = 0; i < count && PyUnicode_Compare(name, names[i]) != 0;) ++i;
+        if (i == count) throw py::type_error("Plan: unexpected argument " + text(name) + ", expected x, out, residual or num_threads");
+        if (given_[i]) throw py::type_error("Plan: argument " + text(name) + " is given twice");
+        given_[i] = value;
     }
+    py::handle operator[](int i) const {
+        if (i == 0 && !given_[0]) throw py::type_error("Plan: the argument x is missing");
+        return given_[i] ? given_[i] : Py_None;
+    }
+
+private:
     static std::string text(PyObject* name) { return py::repr(name); }
-    py::handle operator[](int i) const { return given[i] ? given[i] : Py_None; }
+    enum { count = 4 };
+    PyObject* given_[count] = {};
 };
+
+PyTypeObject* plan_type() {
+    static PyTypeObject* const type = reinterpret_cast<PyTypeObject*>(py::type::of<PyPlan>().release().ptr());
+    return type;
+}
+
+// `collect` fills CallArguments.
+template <class Collect> PyObject* call(PyObject* self, Collect&& collect) {
+    return to_python([&] {
+        CallArguments a;
+        collect(a);
+        return plan_of(self).call(a[0], a[1], a[2], a[3]);
+    });
+}
+
+PyObject* vectorcall_plan(PyObject* self, PyObject* const* args, std::size_t flagged, PyObject* names) {
+    return call(self, [&](CallArguments& a) {
+        const Py_ssize_t n = PyVectorcall_NARGS(flagged), named = names ? PyTuple_GET_SIZE(names) : 0;
+        a.by_position(args, n);
+        for (Py_ssize_t i = 0; i < named; ++i) a.by_name(PyTuple_GET_ITEM(names, i), args[n + i]);
+    });
+}
 
 }  // namespace
 
-// The plan of a Python object that is one. Plan.__new__ alone leaves an object without, for which pybind11's cast would make one of
-// random bytes.
+// Plan.__new__ alone leaves an object without a plan, for which pybind11's cast would make one of random bytes. The class is final.
 const PyPlan& plan_of(py::handle self) {
-    if (!py::isinstance<PyPlan>(self)) throw py::type_error("Plan: got an object of another type");
-    if (!reinterpret_cast<py::detail::instance*>(self.ptr())->get_value_and_holder().holder_constructed())
-        throw py::type_error("Plan: __init__ was not called");
-    return self.cast<const PyPlan&>();
+    if (Py_TYPE(self.ptr()) != plan_type()) throw py::type_error("Plan: got an object of another type");
+    const py::detail::value_and_holder held = reinterpret_cast<py::detail::instance*>(self.ptr())->get_value_and_holder();
+    if (!held.holder_constructed()) throw py::type_error("Plan: __init__ was not called");
+    return *static_cast<const PyPlan*>(held.value_ptr());
 }
 
-PyObject* call_plan(PyObject* self, PyObject* args, PyObject* named) {
-    try {
-        const CallArguments a(args, named);
-        return plan_of(self).call(a[0], a[1], a[2], a[3]).release().ptr();
-    } catch (py::error_already_set& error) {
-        error.restore();
-    } catch (...) {
-        py::detail::try_translate_exceptions();
-    }
-    return nullptr;
+void make_room_for_vectorcall(PyTypeObject* type) {
+    type->tp_vectorcall_offset = type->tp_basicsize;
+    type->tp_basicsize += static_cast<Py_ssize_t>(sizeof(vectorcallfunc));
+}
+
+void set_call_slots(PyTypeObject* type) {
+    type->tp_call = [](PyObject* self, PyObject* args, PyObject* named) -> PyObject* {
+        if (Py_TYPE(self) == plan_type())  // from the next call on without a tuple and a dictionary
+            *reinterpret_cast<vectorcallfunc*>(reinterpret_cast<char*>(self) + plan_type()->tp_vectorcall_offset) = vectorcall_plan;
+        return call(self, [&](CallArguments& a) {
+            a.by_position(&PyTuple_GET_ITEM(args, 0), PyTuple_GET_SIZE(args));
+            Py_ssize_t at = 0;
+            for (PyObject *name, *value; named && PyDict_Next(named, &at, &name, &value);) a.by_name(name, value);
+        });
+    };
+    type->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
 }
 
 PyPlan::PyPlan(const py::args& given) {
@@ -84,6 +114,7 @@ PyPlan::PyPlan(const py::args& given) {
                       at(acc_dtype), at(algorithm), at(accuracy), at(num_threads), at(workspace_limit)};
     has_residual_ = parse_bool(at(residual), function, "residual");
     problem_ = make_problem(nd, parse_shape(at(x_shape), function, "x_shape"), std::nullopt, a, has_residual_);
+    problem_.owns_weights = true;
     problem_.options.function = problem_.function.c_str();
     own[x_shape] = shape_tuple(problem_.x_shape);
     arguments_ = py::tuple(own);

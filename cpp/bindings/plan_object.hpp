@@ -38,7 +38,10 @@ private:
 // The plan of a Python object that is one; TypeError if it has none.
 const PyPlan& plan_of(py::handle self);
 
-// plan(x, out=y) without pybind11's dispatcher, which takes as long as all the rest of a small layer's call: the slot tp_call.
-PyObject* call_plan(PyObject* self, PyObject* arguments, PyObject* named);
+// plan(x, out=y) without pybind11's dispatcher, which takes as long as all the rest of a small layer's call: the slot tp_call, and behind
+// each object a pointer for the protocol that needs no tuple and no dictionary of arguments. The first before the class is ready, the second
+// after its last method, as CPython takes the flag away where __call__ is set.
+void make_room_for_vectorcall(PyTypeObject*);
+void set_call_slots(PyTypeObject*);
 
 }  // namespace npconv::bindings

@@ -156,14 +156,17 @@ CallArrays prepare_call(const Problem& p, py::handle x, py::handle residual, py:
         if (!c.out.writeable()) fail(f, "out is read-only, expected a writable array");
         if (overlaps_itself(c.out)) fail(f, "out has elements that share memory, expected each to have its own");
         direct = usable(c.out, p.dtype, f, "out").is(c.out);
-        for (const py::array* a : std::initializer_list<const py::array*>{&c.x, &p.weight, &p.bias, &p.scale})
-            if (*a && a->size() > 0 && overlap(c.out, *a)) direct = false;
+        const Extent written(c.out);
+        if (written.overlaps(Extent(c.x))) direct = false;
+        if (!p.owns_weights)
+            for (const py::array* a : {&p.weight, &p.bias, &p.scale})
+                if (*a && written.overlaps(Extent(*a))) direct = false;
     }
     if (!residual.is_none()) {
         c.residual = usable(as_array(residual, f, "residual"), p.dtype, f, "residual");
         if (!has_shape(c.residual, expected))
             fail(f, "residual has shape ", shape_text(shape_of(c.residual)), ", expected that of the output ", shape_text(expected));
-        if (overlap(c.out, c.residual) && !same_memory(c.out, c.residual)) direct = false;
+        if (Extent(c.out).overlaps(Extent(c.residual)) && !same_memory(c.out, c.residual)) direct = false;
         c.args.residual = view(c.residual, p.dtype, p.order());
     }
     if (direct) {

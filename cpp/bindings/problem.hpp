@@ -27,6 +27,7 @@ struct Problem {
 
     Shape x_shape, output_shape;
     py::array weight = no_array(), bias = no_array(), scale = no_array();  // of `dtype`, native; null where unused
+    bool owns_weights = false;      // and bias and scale: they are copies, which no caller's array overlaps
     Tensor weight_view;             // O, I, D, H, W; flipped if asked for
 
     AxisOrder order() const { return activation_order(nd, batched, channels_last); }
