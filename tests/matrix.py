@@ -55,6 +55,9 @@ _SHAPES = (
     # a few pixels behind whole vectors, which meet vectors of channels; sums of which all channels meet a block of terms first
     Shape("k1_tail", (1, 20, 2, 9), (45, 20, 1, 1)),
     Shape("k1_deep", (2, 300, 3, 7), (141, 300, 1, 1)),
+    # the last block of terms is of one channel alone, whose taps lie evenly apart where those of all do not
+    Shape("k5_tail", (1, 52, 23), (70, 52, 5)),
+    Shape("k71_tail", (1, 37, 9, 18), (20, 37, 7, 1)),
     # 3x3, stride 1
     Shape("k3", (1, 8, 12, 12), (16, 8, 3, 3), padding=1),
     Shape("k3_odd", (2, 15, 13, 17), (17, 15, 3, 3), padding=1),

@@ -297,6 +297,11 @@ def test_wrong_arguments_of_a_call(arguments, named, message, called):
         planned(*arguments, **named)
 
 
+def test_class_that_cannot_be_changed():
+    with pytest.raises(TypeError, match="immutable"):  # calls don't look __call__ up
+        _npconv.Plan.__call__ = lambda *_: None
+
+
 def test_plan_that_was_not_initialised():
     empty, x = _npconv.Plan.__new__(_npconv.Plan), np.ones((1, 2, 5, 5), np.float32)
     for use in (lambda: empty(x), lambda: empty.__call__(x), lambda: repr(empty), lambda: empty.descriptor, lambda: pickle.dumps(empty)):

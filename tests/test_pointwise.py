@@ -82,6 +82,32 @@ def test_last_pixels_of_a_row(channels, outputs, dtype):
             np.testing.assert_array_equal(out, want, err_msg=f"{height}x{width} {kind} {plan.parameters}")
 
 
+# One row of a strip or an image, whose last pixels meet up to 128 channels at once; a residual whose channels aren't dense, gathered for as many.
+@pytest.mark.parametrize("channels, outputs, width, kernel", [(256, 150, 24, 5), (256, 5, 37, 3), (65, 131, 18, 4), (16, 128, 17, 1), (33, 275, 22, 1)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("order", ["NCHW", "NHWC"])
+def test_last_pixels_of_one_row(channels, outputs, width, kernel, dtype, order):
+    rng = np.random.default_rng(width)
+    x, w = rng.integers(-4, 5, (1, channels, 1, width)).astype(dtype), rng.integers(-3, 4, (outputs, channels, 1, kernel)).astype(dtype)
+    bias = rng.integers(-3, 4, outputs).astype(dtype)
+    residual = rng.integers(-3, 4, (1, outputs, 1, width - kernel + 1)).astype(dtype)
+    want = oracle.conv(x, w, bias, residual=residual, activation="relu")
+    if order == "NHWC":  # views of planes
+        x, want, residual = (np.moveaxis(a, 1, -1) for a in (x, want, residual))
+    arguments = {"data_format": order, "weight_format": "OIHW", "activation": "relu", "residual": True, "num_threads": 2}
+    descriptor = nc.plan_conv2d(x.shape, w, bias, **arguments).descriptor
+    ran = 0
+    for algorithm, parameters, _ in _npconv.candidates(descriptor, 2, "exhaustive"):
+        if algorithm not in ("im2col", "direct"):
+            continue
+        force(descriptor, 2, algorithm, parameters)
+        plan = nc.plan_conv2d(x.shape, w, bias, **arguments)
+        ran += "tile=1" in plan.parameters
+        for out in (None, np.full(want.shape, np.nan, dtype), np.moveaxis(np.full(np.moveaxis(want, -1, 1).shape, np.nan, dtype), 1, -1)):
+            np.testing.assert_array_equal(plan(x, residual=residual, out=out), want, err_msg=f"{algorithm} {parameters}")
+    assert ran
+
+
 # Pixels: less than a tile, one, two and three whole ones, tiles of two sizes, several runs. Output channels: vectors of one, two and more
 # (of 4 to 16 channels), the last of them whole or not. Terms: one block, half a block and some, a block and some.
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

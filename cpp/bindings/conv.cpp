@@ -33,7 +33,9 @@ py::array conv(PyObject* const* given, Py_ssize_t n) {
            activation, residual_, residual_after, out, dtype, acc_dtype, algorithm, accuracy, num_threads, workspace_limit, count };
     if (n != count) throw py::type_error("conv: expected " + std::to_string(count) + " arguments, got " + std::to_string(n));
     const auto at = [&](int i) { return py::handle(given[i]); };
-    const int nd = static_cast<int>(parse_int(at(nd_), "conv", "nd"));
+    const std::int64_t dimensions = parse_int(at(nd_), "conv", "nd");
+    if (dimensions < 1 || dimensions > 3) fail("conv", "nd must be 1, 2 or 3, got ", dimensions);
+    const int nd = static_cast<int>(dimensions);
     const py::handle residual = at(residual_);
     const Arguments a{at(weight), at(bias), at(stride), at(padding), at(dilation), at(groups), at(padding_mode), at(padding_value),
                       at(data_format), at(weight_format), at(flip), at(scale), at(activation), at(residual_after), at(dtype),

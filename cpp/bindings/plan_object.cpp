@@ -93,7 +93,8 @@ void set_call_slots(PyTypeObject* type) {
             for (PyObject *name, *value; named && PyDict_Next(named, &at, &name, &value);) a.by_name(name, value);
         });
     };
-    type->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
+    type->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_IMMUTABLETYPE;
+    PyType_Modified(type);
 }
 
 PyPlan::PyPlan(const py::args& given) {

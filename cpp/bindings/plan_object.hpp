@@ -40,7 +40,7 @@ const PyPlan& plan_of(py::handle self);
 
 // plan(x, out=y) without pybind11's dispatcher, which takes as long as all the rest of a small layer's call: the slot tp_call, and behind
 // each object a pointer for the protocol that needs no tuple and no dictionary of arguments. The first before the class is ready, the second
-// after its last method, as CPython takes the flag away where __call__ is set.
+// after its last method: the class can't be changed from then on, or another __call__ would be looked up or not.
 void make_room_for_vectorcall(PyTypeObject*);
 void set_call_slots(PyTypeObject*);
 

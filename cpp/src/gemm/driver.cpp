@@ -275,7 +275,7 @@ private:
         s.far = false;
         s.stage = source.config.source == DenseSource::image && stage_bytes() ? x : nullptr;
         s.fetch_output = fetch_output_;
-        s.tail = tail_;
+        s.tail = tail_->most ? tail_ : nullptr;
         if (source.config.source == DenseSource::strip) {
             const std::int64_t from = s.rows * part / parts;
             s.rows = s.rows * (part + 1) / parts - from;

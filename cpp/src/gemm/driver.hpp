@@ -10,8 +10,8 @@
 namespace npconv {
 
 // Output channels a weight block holds, and of which a last block is a multiple; pixels of a tile; from how many terms and
-// weight blocks on the first block copies the pixels of an image, if stage_blocks isn't 0; whether weights can be read where the caller holds them; how many pixels may be a
-// tail (TailKernel), 0 with lanes = channels.
+// weight blocks on the first block copies the pixels of an image, if stage_blocks isn't 0; whether weights can be read where the caller
+// holds them; how many pixels may be a tail (TailKernel), 0 with lanes = channels.
 struct DenseBlocks {
     int block, rest, pixels, stage_terms, stage_blocks;
     bool reads_rows;

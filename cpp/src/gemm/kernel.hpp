@@ -14,7 +14,7 @@ namespace npconv {
 // All kernels add the same terms in the same order, so that their results are equal bit for bit.
 constexpr int dense_block = 256;
 constexpr int dense_level2 = 256;
-// With lanes = pixels, vectors of a row from which on one more is less than stores that are not aligned.
+// With lanes = pixels: rows of so many vectors begin with a short one, so that all others are aligned, and have no tail (TailKernel).
 constexpr int dense_long_row = 64;
 
 // One product of a sum: where its pixel lies in X, and which row of the packed weights it meets.

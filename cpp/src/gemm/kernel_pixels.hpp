@@ -78,10 +78,12 @@ struct RowTiles {
     }
 };
 
-// How many pixels behind the whole vectors of a row TailKernel takes.
+// How many pixels behind the whole vectors of a row TailKernel takes. It needs terms that lie evenly apart, those of all groups.
 template <class T> NPCONV_INLINE std::int64_t tail_of(const DenseSweep<T>& a) {
     const std::int64_t vectors = a.row_pixels / lanes<T>, tail = a.row_pixels % lanes<T>;
-    if (a.x_tile || a.rows > 1 || a.weight_row || !a.sums.sums[0].last.step || vectors == 0 || vectors >= dense_long_row) return 0;
+    const DenseSum& sum = a.sums.sums[0];
+    const bool even = sum.last.step && (sum.groups == 1 || sum.full.step == sum.last.step);
+    if (a.x_tile || a.rows > 1 || a.weight_row || !even || vectors == 0 || vectors >= dense_long_row) return 0;
     return a.tail && tail <= a.tail->most ? tail : 0;
 }
 
@@ -233,7 +235,7 @@ template <class T> NPCONV_NOINLINE void chunk_sums(const DenseSweep<T>& a, const
     }
 }
 
-// Weight blocks that stay in L2 until the last pixels of a row have met them, too.
+// Weight blocks that meet the last pixels of a row right behind the others: for sums of up to a thousand terms they are still in L2.
 template <class T> NPCONV_INLINE std::int64_t tail_blocks(const DenseSweep<T>& a) { return a.terms <= 512 ? deep_blocks : deep_blocks / 2; }
 
 // How many tiles from tile i on are whole and of its size.

@@ -71,9 +71,9 @@ template <class T, int R, int P> NPCONV_NOINLINE void tail_tile(const DenseSweep
     BlockCount<T> count;
     for (std::int64_t g = 0; g < sum.groups; ++g, x += sum.x_group, w += sum.w_group * row) {
         const DenseTerms& terms = sum.terms(g);
-        for (std::int64_t from = 0; from == 0 || from < terms.all; from += dense_block) {
+        for (std::int64_t from = 0; from < terms.all; from += dense_block) {
             const std::int64_t n = terms.all - from > dense_block ? dense_block : terms.all - from;
-            const T *p = n > 0 ? x + terms.term[from].x : x, *v = w + from * row;
+            const T *p = x + terms.term[from].x, *v = w + from * row;
             if constexpr (P > 0) vectors_sum<T, R, P>(p, terms.step, n, v, most_channels * a.terms, count.blocks > 0, sums);
             else block_sum<T, R>(p, terms.step, n, v, int(channels), count.blocks > 0, sums);
             count.next(sums, size);
@@ -101,20 +101,22 @@ template <class T, int R> NPCONV_INLINE void tail_pixels(const DenseSweep<T>& a,
 }
 
 template <class T> void tail(const DenseSweep<T>& a, std::int64_t pixel, std::int64_t begin, std::int64_t end) {
-    if constexpr (joined<T> > 0) {
-        for (; a.row_pixels - pixel > most_tail; pixel += most_tail) tail_pixels<T, most_tail>(a, pixel, begin, end);
-        switch (a.row_pixels - pixel) {
-            case 1: return tail_pixels<T, 1>(a, pixel, begin, end);
-            case 2: return tail_pixels<T, 2>(a, pixel, begin, end);
-            case 3: return tail_pixels<T, 3>(a, pixel, begin, end);
-            default: return tail_pixels<T, most_tail>(a, pixel, begin, end);
-        }
+    for (; a.row_pixels - pixel > most_tail; pixel += most_tail) tail_pixels<T, most_tail>(a, pixel, begin, end);
+    switch (a.row_pixels - pixel) {
+        case 1: return tail_pixels<T, 1>(a, pixel, begin, end);
+        case 2: return tail_pixels<T, 2>(a, pixel, begin, end);
+        case 3: return tail_pixels<T, 3>(a, pixel, begin, end);
+        default: return tail_pixels<T, most_tail>(a, pixel, begin, end);
     }
+}
+
+template <class T> constexpr TailKernel<T> tail_kernel() {
+    if constexpr (joined<T> > 0) return {lanes<T> / 2, tail<T>};
+    else return {0, nullptr};
 }
 
 }  // namespace
 
-extern const PerType<TailKernel> tail_kernels = {{joined<float> > 0 ? lanes<float> / 2 : 0, tail<float>},
-                                                 {joined<double> > 0 ? lanes<double> / 2 : 0, tail<double>}};
+extern const PerType<TailKernel> tail_kernels = {tail_kernel<float>(), tail_kernel<double>()};
 
 }  // namespace npconv::NPCONV_THIS_ISA

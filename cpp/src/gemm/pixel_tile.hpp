@@ -16,7 +16,8 @@ namespace {
 constexpr bool wide = registers == 32;
 constexpr int most_channels = wide ? 8 : 4;
 constexpr int most_vectors = 3;
-constexpr int ahead_bytes = 1024;  // of weights, to L1; what the next block of channels needs to L2: a line is two terms
+// Of weights, to L1; what the next block of channels needs goes to L2. A line is two terms, of which one fetches either, or one, which fetches both.
+constexpr int ahead_bytes = 1024;
 constexpr bool fetch_weights = wide;  // a term of 12 products has no room for it: AVX2 gains 2 to 6 % without
 // Terms at a time: 23 instructions each, not 26, for 12 products; 20 where terms lie evenly apart and need no list.
 constexpr int unroll = wide ? 1 : 4;
@@ -172,12 +173,12 @@ struct InRows {
 };
 // Either, in one loop: 24 products hide what that takes, and two loops for each of 24 tiles are too much code.
 struct Either {
-    std::ptrdiff_t step[4], four, to_next, near;  // rows are streams that the CPU fetches
+    std::ptrdiff_t step[4], four, to_next, fetched;  // rows are streams that the CPU fetches
     NPCONV_INLINE Either(std::ptrdiff_t row, std::ptrdiff_t item, int channels)
-        : four(4 * (row ? row : item)), to_next(row ? 1 : channels), near(row ? 0 : ahead_bytes) {
+        : four(4 * (row ? row : item)), to_next(row ? 1 : channels), fetched(row ? 0 : ahead_bytes) {
         NPCONV_UNROLL for (int i = 0; i < 4; ++i) step[i] = i * (row ? row : item);
     }
-    NPCONV_INLINE std::ptrdiff_t ahead() const { return near; }
+    NPCONV_INLINE std::ptrdiff_t ahead() const { return fetched; }
     template <int MR> NPCONV_INLINE std::ptrdiff_t term() const { return to_next; }
     template <class T> NPCONV_INLINE const T* at(const T* weight, int i) const {
         const char* from = reinterpret_cast<const char*>(weight) + (i < 4 ? 0 : four);
@@ -203,8 +204,9 @@ template <class T, int MR, int NV, bool Copies = false, bool Far = false, class 
 NPCONV_INLINE void add_term(Vec<T> (&acc)[MR][NV], const T* p, const T* row, const Channels& channels, [[maybe_unused]] T* stage = nullptr,
                             [[maybe_unused]] std::ptrdiff_t next_block = 0) {
     constexpr int L = lanes<T>;
-    if constexpr (fetch_weights && Far) prefetch_l2(row + next_block);
-    else if constexpr (fetch_weights) prefetch(reinterpret_cast<const char*>(row) + channels.ahead());
+    constexpr bool whole_line = MR * sizeof(T) >= 64;
+    if constexpr (fetch_weights && (Far || whole_line)) prefetch_l2(row + next_block);
+    if constexpr (fetch_weights && (!Far || whole_line)) prefetch(reinterpret_cast<const char*>(row) + channels.ahead());
     Vec<T> pixels[NV];
     NPCONV_UNROLL for (int v = 0; v < NV; ++v) pixels[v] = load(p + v * L);
     if constexpr (Copies) {
@@ -239,7 +241,8 @@ template <class T, int MR, int NV, Staging S, class Channels> NPCONV_NOINLINE vo
     constexpr bool copies = S == Staging::copies;
     Channels channels(work.weight_row * std::ptrdiff_t(sizeof(T)), sizeof(T), MR);
     const std::ptrdiff_t W = channels.template term<MR>();
-    const std::ptrdiff_t step = work.step, three = 3 * step, next_step = work.next_step, next_block = work.w_block;
+    const std::ptrdiff_t step = work.step, three = 3 * step, next_step = work.next_step;
+    const std::ptrdiff_t next_block = work.weight_row ? 0 : work.w_block;
     T* stage = work.stage;
     for (int block = 1;; ++block) {
         const T* const first = work.w + std::int64_t(work.term->w) * W;
@@ -250,8 +253,8 @@ template <class T, int MR, int NV, Staging S, class Channels> NPCONV_NOINLINE vo
         do {
             output.begin(acc);
             const T *p = even, *row = first, *next = fetched;
-            const auto add = [&](const T* pixels, const T* weights, auto fetched) NPCONV_INLINE_LAMBDA {
-                add_term<T, MR, NV, copies, decltype(fetched)::far>(acc, pixels, weights, channels, stage, next_block);
+            const auto add = [&](const T* pixels, const T* weights, auto which) NPCONV_INLINE_LAMBDA {
+                add_term<T, MR, NV, copies, decltype(which)::far>(acc, pixels, weights, channels, stage, next_block);
                 if constexpr (copies) stage += NV * L;
             };
             NPCONV_NO_UNROLL for (; row < last; p += 4 * step, row += 4 * W) {

@@ -8,7 +8,8 @@
 namespace npconv::NPCONV_THIS_ISA {
 namespace {
 
-constexpr int widest_row = 64;  // elements of one row of a tile
+constexpr int widest_row = 64;     // elements of one row of a tile, pixels
+constexpr int most_channels_of_run = 128;  // and of one pixel of a run
 
 // Second level of long sums: `upper` takes what 256 blocks gave.
 template <class T> NPCONV_NOINLINE void add_level2(T* tile, T* upper, int n, bool first) {
@@ -83,7 +84,7 @@ NPCONV_INLINE void store_rows(const DenseStore<T>& s, const T* tile, int pitch, 
     if (A != Activation::gelu_tanh) e.activation = A;  // gelu_tanh stands for "the rest"
     if (!HasResidual) e.residual_kind = Residual::none;
     const bool in_place = HasResidual && residual_is_dense(s, OverChannels);
-    T gathered[widest_row];
+    T gathered[OverChannels ? most_channels_of_run : widest_row];
     for (int i = 0; i < rows; ++i) {
         const std::int64_t c = OverChannels ? oc : oc + i, p = OverChannels ? pixel + i : pixel;
         T* dst = s.dst + c * s.channel_stride + p * s.pixel_stride;
@@ -185,6 +186,7 @@ template <class T, int KV>
 NPCONV_NOINLINE void store_run(const DenseStore<T>& s, const T* sums, std::int64_t pixels, std::int64_t oc, std::int64_t channels,
                                std::int64_t pixel) {
     constexpr int pitch = KV * lanes<T>;
+    static_assert(pitch <= most_channels_of_run, "store_rows() gathers the residual of one pixel");
     if (s.pixel_stride != 1 && channels == pitch && is_simple(s.epilogue)) return store_run_dense<T, KV>(s, sums, pixels, oc, pixel);
     if (s.pixel_stride != 1) return store_tile<T, true>(s, sums, pitch, int(pixels), channels, oc, pixel);
     if (is_simple(s.epilogue)) return store_run_planar<T, KV>(s, sums, pixels, oc, channels, pixel);

@@ -282,6 +282,6 @@ const char* const param_names[] = {"m", "tiles", "split", "few", "taps", nullptr
 }  // namespace
 
 extern const Algorithm winograd_algorithm;
-const Algorithm winograd_algorithm = {"winograd", 7, param_names, refuse, estimate, candidates, make_winograd_plan};
+const Algorithm winograd_algorithm = {"winograd", 8, param_names, refuse, estimate, candidates, make_winograd_plan};
 
 }  // namespace npconv
