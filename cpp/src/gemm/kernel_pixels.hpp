@@ -4,7 +4,7 @@
 //
 // A chunk of tiles whose pixels fit in L1 meets all weights, which stream from L2, before the next chunk; sums of more
 // than 256 terms wait in L1 between their blocks. With 32 registers a tile's copies of 256 terms meet sixteen blocks of weights before
-// further terms do, whose sums wait in L2 (`tile_deep`: 512 terms of 12x16 pixels 91 -> 94 % of the FMA peak, Zen 5). In long runs all
+// further terms do, whose sums wait in L2 (`tile_deep`; 1.01, and 1.10 where weights are beyond L2: 512x65 -> 2048 82 -> 90 % of the peak, Zen 5). In long runs all
 // vectors but the first are aligned in the output: a store across two lines costs as much as two. A few pixels behind the last whole
 // vector of a short row meet vectors of channels (kernel_tail.cpp).
 //

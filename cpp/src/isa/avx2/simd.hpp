@@ -159,7 +159,6 @@ NPCONV_INLINE void join_halves(__m256d a, __m256d b, __m256d& lo, __m256d& hi) {
     hi = _mm256_permute2f128_pd(a, b, 0x31);
 }
 NPCONV_INLINE __m256 load_halves(const float* p, const float* q) { return _mm256_loadu2_m128(q, p); }
-NPCONV_INLINE __m256d load_halves(const double* p, const double* q) { return _mm256_loadu2_m128d(q, p); }
 NPCONV_INLINE void transpose(__m256 (&r)[8]) {
     __m256 t[8];
     NPCONV_UNROLL for (int i = 0; i < 4; ++i) {

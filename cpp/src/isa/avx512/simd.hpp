@@ -109,9 +109,6 @@ NPCONV_INLINE __m512d shift_in(__m512d v, __m512d before) {
 NPCONV_INLINE __m512 load_halves(const float* p, const float* q) {
     return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(p)), _mm256_loadu_ps(q), 1);
 }
-NPCONV_INLINE __m512d load_halves(const double* p, const double* q) {
-    return _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_loadu_pd(p)), _mm256_loadu_pd(q), 1);
-}
 NPCONV_INLINE __m512 load_twice(const float* p) { return _mm512_broadcast_f32x8(_mm256_loadu_ps(p)); }
 NPCONV_INLINE __m512d load_twice(const double* p) { return _mm512_broadcast_f64x4(_mm256_loadu_pd(p)); }
 NPCONV_INLINE __m512 blend_halves(__m512 a, __m512 b) { return _mm512_mask_blend_ps(0xff00, a, b); }

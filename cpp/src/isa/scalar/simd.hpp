@@ -17,7 +17,7 @@
 //   line_up(v)                        turns into their own
 //   shift_in(v, before)               the last lane of before, v[0], v[1], ...
 //   join_halves(a, b, lo, hi)         the lower halves of a and b, the upper halves
-//   load_halves(p, q)                 lanes / 2 elements of p below lanes / 2 of q
+//   load_halves(p, q)                 lanes / 2 floats of p below as many of q; where vectors are longer than 128 bits only
 //   load_twice(p)                     lanes / 2 elements in both halves; with 32 registers only
 //   blend_halves(a, b)                the lower half of a, the upper half of b; with 32 registers only
 //   load_four(p, out)                 each of 4 elements in all lanes of a vector, by one load; with 32 registers only
@@ -145,8 +145,6 @@ NPCONV_INLINE void join_halves(D2 a, D2 b, D2& lo, D2& hi) {
     lo = __builtin_shuffle(a, b, L2{0, 2});
     hi = __builtin_shuffle(a, b, L2{1, 3});
 }
-NPCONV_INLINE F4 load_halves(const float* p, const float* q) { return F4{p[0], p[1], q[0], q[1]}; }
-NPCONV_INLINE D2 load_halves(const double* p, const double* q) { return D2{p[0], q[0]}; }
 NPCONV_INLINE void transpose(F4 (&r)[4]) {
     const F4 a = __builtin_shuffle(r[0], r[1], I4{0, 4, 1, 5}), b = __builtin_shuffle(r[2], r[3], I4{0, 4, 1, 5});
     const F4 c = __builtin_shuffle(r[0], r[1], I4{2, 6, 3, 7}), d = __builtin_shuffle(r[2], r[3], I4{2, 6, 3, 7});
