@@ -241,3 +241,19 @@ def test_arrays_are_released():
         with pytest.raises(ValueError):
             nc.conv2d(x, w, np.ones(7, F32), out=out)
     assert [sys.getrefcount(a) for a in (x, w, out)] == counts
+
+
+@pytest.mark.parametrize("shared", ["weight", "bias", "scale"])
+@pytest.mark.parametrize("algorithm", ["im2col", "direct"])
+def test_out_may_overlap_what_belongs_to_channels(shared, algorithm):
+    rng = np.random.default_rng(3)
+    memory = np.zeros(96 * 25, np.float32)  # the output's; in it lies what is read for the last channels when those of the first are written
+    given = {"weight": (96, 8, 1, 1), "bias": (96,), "scale": (96,)}
+    arrays = {name: rng.integers(-3, 4, shape).astype(np.float32) for name, shape in given.items()}
+    x = rng.integers(-4, 5, (1, 8, 5, 5)).astype(np.float32)
+    want = nc.conv2d(x, **arrays)
+    place = memory[: arrays[shared].size].reshape(given[shared])
+    place[...] = arrays[shared]
+    out = memory.reshape(want.shape)
+    assert nc.conv2d(x, **{**arrays, shared: place}, algorithm=algorithm, out=out, num_threads=1) is out
+    np.testing.assert_array_equal(out, want)
