@@ -282,6 +282,37 @@ def test_results_that_begin_within_a_vector(dtype):
         assert np.isnan(memory[:begin]).all() and np.isnan(memory[begin + want.size :]).all()
 
 
+# Chunks of tiles that differ only in where they lie, with lanes = pixels, are one call where all blocks of channels are whole: one to many of
+# them, tiles of two sizes, a last vector that is not whole, a tail, a row that begins within a vector; strips, panels and images.
+ALIKE = [48, 95, 96, 97, 100, 144, 160, 196, 240, 300, 341, 480, 616, 1030]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels, outputs, kernel", [(4, 8, 1), (32, 16, 1), (40, 24, 1), (90, 4, 1), (144, 24, 1), (3, 16, 3), (20, 8, 3)])
+def test_chunks_that_are_alike(channels, outputs, kernel, dtype):
+    rng = np.random.default_rng(channels * outputs)
+    for width, within in itertools.product(ALIKE, (False, True)):
+        x = rng.integers(-4, 5, (1, channels, 1, width)).astype(dtype)
+        w = rng.integers(-3, 4, (outputs, channels, 1, kernel)).astype(dtype)
+        bias = rng.integers(-3, 4, outputs).astype(dtype)
+        padding = (0, kernel // 2)
+        want = oracle.conv(x, w, bias, padding=padding, activation="relu")
+        memory = np.empty(want.size + 64, dtype)
+        begin = -memory.ctypes.data % 64 // memory.itemsize + (3 if within else 0)
+        out = memory[begin : begin + want.size].reshape(want.shape)
+        descriptor = nc.plan_conv2d(x.shape, w, bias, padding=padding, activation="relu").descriptor
+        found = [(threads, *c) for threads in (1, 2) for c in _npconv.candidates(descriptor, threads, "exhaustive")]
+        for threads, algorithm, parameters, _ in found:
+            if algorithm not in ("im2col", "direct") or "tile=1" not in parameters:
+                continue
+            force(descriptor, threads, algorithm, parameters)
+            plan = nc.plan_conv2d(x.shape, w, bias, padding=padding, activation="relu", num_threads=threads)
+            memory[:] = np.nan
+            plan(x, out=out)
+            np.testing.assert_array_equal(out, want, err_msg=f"{width} {within} {plan.parameters}")
+            assert np.isnan(memory[:begin]).all() and np.isnan(memory[begin + want.size :]).all()
+
+
 # A result that is fetched for writing: of more than 64 terms, larger than four times L2 (of up to 2 MB; elsewhere the same without). Several
 # blocks of channels, of which the last isn't whole.
 @pytest.mark.parametrize("order", ["NCHW", "NHWC"])

@@ -76,6 +76,11 @@ struct RowTiles {
         const std::int64_t back = slack ? 0 : lead + to * lanes - end;
         return {begin, end - begin, back, int(to - from), x_tile ? i * x_tile : begin - back};
     }
+    // Where the run of whole tiles ends that tile i, which is whole, belongs to.
+    NPCONV_INLINE std::int64_t run_end(std::int64_t i) const {
+        const std::int64_t first = lead > 0, whole = tiles - ((pixels - lead) % lanes != 0);
+        return i < first ? first : i < first + longer && first + longer < whole ? first + longer : whole;
+    }
 };
 
 // How many pixels behind the whole vectors of a row TailKernel takes. It needs terms that lie evenly apart, those of all groups.
@@ -123,6 +128,8 @@ struct Chunk {
     Tile tile[most_chunk];
     int tiles;
     std::int64_t row;
+    std::int64_t alike;     // this chunk and those behind it that differ only in where they lie,
+    std::ptrdiff_t x_next;  // so far apart in X
 
     NPCONV_INLINE std::int64_t pixels() const { return tile[tiles - 1].begin + tile[tiles - 1].pixels - tile[0].begin; }
 };
@@ -247,18 +254,18 @@ template <class T> NPCONV_INLINE int alike(const Chunk& chunk, int i) {
     return n;
 }
 
-// A chunk against blocks [begin, end) of weights where one block of terms is the whole sum and goes straight to memory: little more than a
-// call between the tiles of shallow layers, which are over in a few hundred cycles, and nothing between those that are alike: these meet
-// all blocks of channels that neither copy nor fetch pixels, before others do (with 32 registers).
+// A chunk, and those behind it that are alike, against blocks [begin, end) of weights where one block of terms is the whole sum and goes
+// straight to memory: little more than a call between the tiles of shallow layers, which are over in a few hundred cycles, and nothing
+// between those that are alike: these meet all blocks of channels that neither copy nor fetch pixels, before others do (with 32
+// registers). Returns how many chunks are done: all, if that is one call for each.
 template <class T>
-NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, const Chunk& chunk, std::int64_t begin, std::int64_t end) {
+NPCONV_NOINLINE std::int64_t chunk_straight(const DenseSweep<T>& a, const Chunk& chunk, std::int64_t begin, std::int64_t end) {
     const std::int64_t row_pixel = a.pixel + chunk.row * a.pixel_row;
-    const T* x = a.x + chunk.row * a.x_row_stride;
+    const T* const row = a.x + chunk.row * a.x_row_stride;
     const DenseTerms& terms = a.sums.sums[0].last;
     Work<T> work;
     work.term = terms.term;
     work.end = terms.term + terms.all;
-    work.ahead = wide && a.far && !a.stage && !a.weight_row ? chunk.tiles * most_vectors * lanes<T> : 0;
     work.in_order = terms.in_order;
     work.weight_row = a.weight_row;
     work.sums = nullptr;
@@ -269,11 +276,13 @@ NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, const Chunk& chunk, 
     int same[most_chunk];  // tiles that are one call, by the first of them
     for (int i = 0; i < chunk.tiles; i += same[i]) same[i] = alike<T>(chunk, i);
     const std::int64_t whole = a.oc / most_channels, whole_end = whole < end ? whole : end;  // of the blocks that are whole
-    if (begin > a.block_begin) work.ahead = 0;
-    for (std::int64_t j = begin; j < end; j += work.blocks, work.ahead = 0) {
+    const bool ahead = wide && a.far && !a.stage && !a.weight_row && begin == a.block_begin;
+    std::int64_t done = 1;
+    for (std::int64_t j = begin; j < end; j += work.blocks) {
         const std::int64_t oc = a.oc_first + j * most_channels, left = a.oc - j * most_channels;
         const int channels = int(left < most_channels ? left : most_channels);
         T* const dst = a.store.dst + oc * a.store.channel_stride + row_pixel;
+        work.ahead = ahead && j == begin ? chunk.tiles * most_vectors * lanes<T> : 0;
         Pixels<T> pixels(a, terms, 0, 0, terms.all, j, chunk.pixels());
         pixels.begin(work);
         const TileSum<T>* const tile_sum_of = tile_sums<T>(work, channels, pixels.staging);
@@ -281,21 +290,26 @@ NPCONV_NOINLINE void chunk_straight(const DenseSweep<T>& a, const Chunk& chunk, 
         // A tile of few terms is over before a line is there: those of the next block of channels, or of the next chunk.
         const std::int64_t last = j + work.blocks - 1, block_stride = most_channels * a.store.channel_stride;
         work.fetch_last = last + 1 < a.block_end ? block_stride : chunk.pixels() + (a.block_begin - last) * block_stride;
-        for (int i = 0, n = 0; i < chunk.tiles; i += n) {
-            const Tile& tile = chunk.tile[i];
-            work.x = x + tile.x;
-            pixels.set(work, a, tile);
-            n = same[i];
-            if (pixels.staging != Staging::none) pixels.stage += (n - 1) * a.terms * tile.vectors * lanes<T>;
-            work.tiles = n;
-            work.w = block_weights(a, j);
-            work.set_output(a.store, oc);
-            work.fetch_from = work.blocks > 1 ? block_stride : work.fetch_last;
-            work.dst = dst + tile.begin;
-            work.pixels = tile.pixels;
-            tile_sum_of[tile.vectors - 1](work);
+        if (j == begin && j + work.blocks == end) done = chunk.alike;
+        for (std::int64_t k = 0; k < done; ++k) {
+            const T* const x = row + k * chunk.x_next;
+            for (int i = 0, n = 0; i < chunk.tiles; i += n) {
+                const Tile& tile = chunk.tile[i];
+                work.x = x + tile.x;
+                pixels.set(work, a, tile);
+                n = same[i];
+                if (pixels.staging != Staging::none) pixels.stage += (n - 1) * a.terms * tile.vectors * lanes<T>;
+                work.tiles = n;
+                work.w = block_weights(a, j);
+                work.set_output(a.store, oc);
+                work.fetch_from = work.blocks > 1 ? block_stride : work.fetch_last;
+                work.dst = dst + k * chunk.pixels() + tile.begin;
+                work.pixels = tile.pixels;
+                tile_sum_of[tile.vectors - 1](work);
+            }
         }
     }
+    return done;
 }
 
 // A tile against blocks [begin, end) of weights in sums of several blocks of terms that go straight to memory: all weights meet the copies
@@ -362,17 +376,25 @@ template <class T> void sweep(const DenseSweep<T>& sweep) {
     const std::int64_t end = a.tile_end < t.tiles ? a.tile_end : t.tiles;
     Chunk chunk;
     for (chunk.row = 0; chunk.row < a.rows; ++chunk.row)
-        for (std::int64_t i = a.tile_begin; i < end; i += chunk.tiles) {
+        for (std::int64_t i = a.tile_begin, done; i < end; i += done) {
             chunk.tiles = int(end - i < fit ? end - i : fit);
             for (int k = 0; k < chunk.tiles; ++k) chunk.tile[k] = t.tile(i + k);
             const bool last = tail && i + chunk.tiles == end, once = one_block && chunk.tile[chunk.tiles - 1].back == 0;
+            chunk.alike = 1;
+            if (once && !last && chunk.tiles == fit) {
+                const std::int64_t run = (end < t.run_end(i) ? end : t.run_end(i)) - i - (tail > 0);
+                chunk.alike = run < fit ? 1 : run / fit;
+                chunk.x_next = t.tile(i + fit).x - chunk.tile[0].x;
+            }
+            std::int64_t chunks = 1;
             for (std::int64_t j = a.block_begin, next; j < a.block_end; j = next) {
                 next = (last || deep) && a.block_end - j > together ? j + together : a.block_end;
-                if (once) chunk_straight(a, chunk, j, next);
+                if (once) chunks = chunk_straight(a, chunk, j, next);
                 else if (deep && fit == 1 && chunk.tile[0].back == 0) tile_deep(a, chunk.tile[0], chunk.row, j, next);
                 else for (std::int64_t b = j; b < next; ++b) chunk_sums(a, chunk, b, straight);
                 if (last) a.tail->sums(a, a.row_pixels - tail, j, next);
             }
+            done = chunks * chunk.tiles;
         }
 }
 
