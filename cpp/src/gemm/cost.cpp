@@ -31,6 +31,7 @@ constexpr double deep_copies = 1.05, deep_wide_strips = 1.15, deep_strips = 1.08
 constexpr double far_lines = 1.12, whole_lines = 1.03, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
 // With 32 registers: channels of planes whose pages the first level of address translation holds; every other pixel of an image.
 constexpr double wide_pages = 96, wide_strided_image = 1.15;
+constexpr double wide_torn_lines = 1.04;  // lanes = pixels, few terms, rows of planes beyond L2 that don't begin with a line (65x65, 130x130)
 constexpr double wide_copying = 0.25;  // what the weights that copy pixels take longer
 // Vectors of a term where the halves of two pixels of planes share one: what is beside the products hides less.
 constexpr double planes_half = 1.8;
@@ -242,7 +243,13 @@ double Shape::farness(double rows, double columns) const {
     const std::int64_t read_rows = skips_lines ? std::min(d.h().stride, d.h().kernel) : d.h().stride;
     const double image_bytes = static_cast<double>(d.icg() * d.w().in * read_rows) * rows * item;
     const double all = g.flat || config.source == DenseSource::panel ? terms * rows * columns * item : image ? image_bytes : strip_bytes;
-    if (config.lanes_are_pixels && !strip && (narrow || copies < 1)) return (all > machine.l2_bytes ? 1.06 : 1.02) - (quick && image ? 0.02 : 0);
+    // Of planes a tile meets all weights before the next however long the row is; vectors of rows that don't begin with a line are torn.
+    if (config.lanes_are_pixels && !strip && image && !narrow) {
+        const std::int64_t channel = d.in_pixels() * static_cast<std::int64_t>(item_size(d.src));
+        const bool torn = channel % 64 != 0 && terms <= dense_block && static_cast<double>(d.icg() * channel) > machine.l2_bytes;
+        return (torn ? wide_torn_lines : 1) + (copies < 1 && !quick ? 0.02 : 0);
+    }
+    if (config.lanes_are_pixels && !strip && narrow) return all > machine.l2_bytes ? 1.06 : 1.02;
     const double near = narrow && strip && g.column_bands > 1 ? 0.2 : 0.5;  // 1-D strips of 90 KB beat those of 260 by a fifth
     if (all <= near * machine.l2_bytes) return 1;
     if (quick && image && !g.flat) return quick_far_image;
@@ -275,12 +282,18 @@ struct Bands {
         const bool wide = g.column_bands > 1;
         const double end = wide ? static_cast<double>(g.band(g.column_bands - 1).columns()) : columns;
         const double others = wide ? (static_cast<double>(g.ow) - end) / static_cast<double>(g.column_bands - 1) : columns;
-        const double unit = static_cast<double>(g.band_unit);
-        const double width[2] = {wide && unit > 0 ? std::max(1.0, std::round(others / unit)) * unit : others, end};
-        for (int last = 0; last < 2; ++last) {
-            sum[last] = s.sums(static_cast<double>(wide ? 1 : rows[last]), width[last]);
-            load[last] = s.loading(static_cast<double>(wide ? 1 : rows[last]), width[last]);
-            approach[last] = s.approach(static_cast<double>(wide ? 1 : rows[last]), width[last]);
+        // Those of whole tiles differ by one.
+        const double unit = static_cast<double>(g.band_unit), few = unit > 0 ? std::max(1.0, std::floor(others / unit)) * unit : others;
+        const double more = unit > 0 ? std::clamp(others / unit - few / unit, 0.0, 1.0) : 0;
+        const auto cost = [&](double (Shape::*part)(double, double) const, int which) {
+            const double high = wide ? 1 : static_cast<double>(rows[which]);
+            if (which == 1 || more == 0) return (s.*part)(high, which == 1 ? end : few);
+            return (1 - more) * (s.*part)(high, few) + more * (s.*part)(high, few + unit);
+        };
+        for (int which = 0; which < 2; ++which) {
+            sum[which] = cost(&Shape::sums, which);
+            load[which] = cost(&Shape::loading, which);
+            approach[which] = cost(&Shape::approach, which);
         }
     }
     int last(std::int64_t band) const {

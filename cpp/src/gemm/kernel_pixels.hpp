@@ -373,28 +373,28 @@ template <class T> void sweep(const DenseSweep<T>& sweep) {
     const std::int64_t most = one_block ? most_chunk : most_waiting;
     const std::int64_t least = !a.stage && 2 * tile_bytes <= near_pair ? 2 : 1;
     fit = fit < least ? least : fit > most ? most : fit;
-    const std::int64_t end = a.tile_end < t.tiles ? a.tile_end : t.tiles;
+    const std::int64_t end = a.tile_end < t.tiles ? a.tile_end : t.tiles, n = end - a.tile_begin, chunks = tiles_of(n, fit);
     Chunk chunk;
     for (chunk.row = 0; chunk.row < a.rows; ++chunk.row)
-        for (std::int64_t i = a.tile_begin, done; i < end; i += done) {
-            chunk.tiles = int(end - i < fit ? end - i : fit);
+        for (std::int64_t c = 0, done; c < chunks; c += done) {
+            const std::int64_t i = a.tile_begin + tile_begin(n, chunks, c), longer = n % chunks;
+            chunk.tiles = int(n / chunks + (c < longer));
             for (int k = 0; k < chunk.tiles; ++k) chunk.tile[k] = t.tile(i + k);
-            const bool last = tail && i + chunk.tiles == end, once = one_block && chunk.tile[chunk.tiles - 1].back == 0;
+            const bool last = tail && c + 1 == chunks, once = one_block && chunk.tile[chunk.tiles - 1].back == 0;
             chunk.alike = 1;
-            if (once && !last && chunk.tiles == fit) {
-                const std::int64_t run = (end < t.run_end(i) ? end : t.run_end(i)) - i - (tail > 0);
-                chunk.alike = run < fit ? 1 : run / fit;
-                chunk.x_next = t.tile(i + fit).x - chunk.tile[0].x;
+            if (once && !last) {
+                const std::int64_t run = (t.run_end(i) - i) / chunk.tiles, same = c < longer ? longer : chunks - (tail > 0);
+                chunk.alike = run < 1 ? 1 : run < same - c ? run : same - c;
+                chunk.x_next = t.tile(i + chunk.tiles).x - chunk.tile[0].x;
             }
-            std::int64_t chunks = 1;
+            done = 1;
             for (std::int64_t j = a.block_begin, next; j < a.block_end; j = next) {
                 next = (last || deep) && a.block_end - j > together ? j + together : a.block_end;
-                if (once) chunks = chunk_straight(a, chunk, j, next);
+                if (once) done = chunk_straight(a, chunk, j, next);
                 else if (deep && fit == 1 && chunk.tile[0].back == 0) tile_deep(a, chunk.tile[0], chunk.row, j, next);
                 else for (std::int64_t b = j; b < next; ++b) chunk_sums(a, chunk, b, straight);
                 if (last) a.tail->sums(a, a.row_pixels - tail, j, next);
             }
-            done = chunks * chunk.tiles;
         }
 }
 

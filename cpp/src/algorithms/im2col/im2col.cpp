@@ -80,6 +80,7 @@ void add_in_place(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor, s
             add(band, 2 * threads);
             add(band, blocks);
         }
+        if (threads == 1 && tile == 1) add(std::min<std::int64_t>(d.out_pixels(), 1 << 20), 1);
         if (threads == 1) continue;
         for (std::int64_t bands : {threads, 2 * threads, 4 * threads, 8 * threads}) {
             const std::int64_t band = std::min<std::int64_t>((units + bands - 1) / bands * k.pixels, 1 << 20);
@@ -136,7 +137,7 @@ const char* const param_names[] = {"tile", "shared", "band", "split", "copy", "l
 }  // namespace
 
 extern const Algorithm im2col_algorithm;
-const Algorithm im2col_algorithm = {"im2col", 15, param_names, refuse, estimate, candidates, make_plan};
+const Algorithm im2col_algorithm = {"im2col", 16, param_names, refuse, estimate, candidates, make_plan};
 
 namespace {
 std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p) {
