@@ -31,8 +31,10 @@ constexpr double deep_copies = 1.05, deep_wide_strips = 1.15, deep_strips = 1.08
 constexpr double far_lines = 1.12, whole_lines = 1.03, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
 // With 32 registers: channels of planes whose pages the first level of address translation holds; every other pixel of an image.
 constexpr double wide_pages = 96, wide_strided_image = 1.15;
-constexpr double wide_torn_lines = 1.04;  // lanes = pixels, few terms, rows of planes beyond L2 that don't begin with a line (65x65, 130x130)
-constexpr double wide_copying = 0.25;  // what the weights that copy pixels take longer
+constexpr double wide_torn_lines = 1.06;  // lanes = pixels, few terms, rows of planes beyond L2 that don't begin with a line (65x65, 130x130)
+constexpr double wide_copying = 0.25, quick_copying = 0.15;  // what the weights that copy pixels take longer
+// Machine::quick: entering a tile of copies, many of which are one call, and keeping a vector of its sums.
+constexpr double quick_tile_seconds = 4e-9, quick_kept_seconds = 0.1e-9;
 // Vectors of a term where the halves of two pixels of planes share one: what is beside the products hides less.
 constexpr double planes_half = 1.8;
 // Machine::quick: every other pixel and line of planes, an image in place half as large as L2, strips with
@@ -121,11 +123,12 @@ double Shape::stores(double runs, double tiles, double tile, double outputs) con
     const double lanes = static_cast<double>(g.lanes), blocks = std::max(1.0, ceil_div(terms, 256)), vectors = outputs / lanes;
     const double turned = config.lanes_are_pixels == (d.dst_order == Order::nchw) ? 0 : 1;
     // What a tile leaves idle while it is stored: nothing overlaps with a sum that is over at once.
-    const double entered = runs * tiles * static_cast<double>(g.blocks) * blocks * (tile_seconds + (tile < 2 ? 3e-9 : 0));
+    const bool quick_copied = quick && copies < 1;
+    const double entered = runs * tiles * static_cast<double>(g.blocks) * blocks * ((quick_copied ? quick_tile_seconds : tile_seconds) + (tile < 2 ? 3e-9 : 0));
     const double kept_vectors = config.lanes_are_pixels ? vectors * 2 * (blocks - 1) : vectors * (2 * blocks - 1);
     const double finished = straight ? straight_vector_seconds : straight_channels ? straight_channels_seconds : vector_seconds;
     // Three vectors of a row are too few to hide how long each takes from load to store.
-    return entered + kept_vectors * kept_seconds +
+    return entered + kept_vectors * (quick_copied ? quick_kept_seconds : kept_seconds) +
            vectors * (turned * turned_seconds + finished + (curved() && narrow && config.lanes_are_pixels ? curved_seconds : 0));
 }
 
@@ -216,7 +219,7 @@ double Shape::sums(double rows, double columns) const {
             seconds += visits * ((pages > first_pages ? first_page_seconds : 0) + (pages > second_pages ? second_page_seconds : 0));
         }
     }
-    if (!narrow) seconds *= wideness() * (copies < 1 ? 1 + wide_copying * copies : 1);
+    if (!narrow) seconds *= wideness() * (copies < 1 ? 1 + (quick ? quick_copying : wide_copying) * copies : 1);
     if (!narrow && !config.lanes_are_pixels && d.src_order == Order::nchw) {
         const double channels = static_cast<double>(d.icg()), term = full_slots * 2 * lanes / machine.fma(d.src);
         const double pages = channels * std::min(1.0, static_cast<double>(d.in_pixels()) * item / 4096);
