@@ -3,7 +3,8 @@
 // of pixels leave the registers without a transpose.
 //
 // A chunk of tiles whose pixels fit in L1 meets all weights, which stream from L2, before the next chunk; sums of more
-// than 256 terms wait in L1 between their blocks. With 32 registers a tile's copies of 256 terms meet sixteen blocks of weights before
+// than 256 terms wait in L1 between their blocks. Chunks of a row differ by one tile at most: each fetches as much of the next as it has
+// itself. Those that are alike are told of once (both with 32 registers and few terms 1.02 to 1.05: 32x112 -> 16 83 -> 87, Zen 5). With 32 registers a tile's copies of 256 terms meet sixteen blocks of weights before
 // further terms do, whose sums wait in L2 (`tile_deep`; 1.01, and 1.10 where weights are beyond L2: 512x65 -> 2048 82 -> 90 % of the peak, Zen 5). In long runs all
 // vectors but the first are aligned in the output: a store across two lines costs as much as two. A few pixels behind the last whole
 // vector of a short row meet vectors of channels (kernel_tail.cpp).
@@ -20,7 +21,8 @@
 // bench/RESULTS.md has what layers reach. What shallow ones lack: on Zen 3 a vector stored takes the place of a product (192 products and
 // 112 loads, all in L1, take 99 cycles for 96, with 12 stores 106 to 111), the loop 6.5 cycles a term for 6, and the rest of a tile, whose
 // instructions a busy hyperthread makes dear, 10 to 20. Sums of 16 terms in L1 reach 79 % of the FMA peak so, of 32 terms 86, of 64 terms 89
-// (64x24 -> 64 k1); 84 for 64x56 -> 256.
+// (64x24 -> 64 k1); 84 for 64x56 -> 256. On Zen 5 a vector stored takes half a cycle from the products (24 of them 12 of a tile's 192 for 16 terms,
+// 5 more are what else lies between two tiles) and a call with its chunk 170 cycles, without far pixels: in L1 91 % for 16 terms, 94 for 32, 96 for 64.
 #pragma once
 
 #include "gemm/kernel.hpp"
