@@ -3,10 +3,11 @@
 // of pixels leave the registers without a transpose.
 //
 // A chunk of tiles whose pixels fit in L1 meets all weights, which stream from L2, before the next chunk; sums of more
-// than 256 terms wait in L1 between their blocks. Chunks of a row differ by one tile at most: each fetches as much of the next as it has
-// itself. Those that are alike are told of once (both with 32 registers and few terms 1.02 to 1.05: 32x112 -> 16 83 -> 87, Zen 5). With 32 registers a tile's copies of 256 terms meet sixteen blocks of weights before
-// further terms do, whose sums wait in L2 (`tile_deep`; 1.01, and 1.10 where weights are beyond L2: 512x65 -> 2048 82 -> 90 % of the peak, Zen 5). In long runs all
-// vectors but the first are aligned in the output: a store across two lines costs as much as two. A few pixels behind the last whole
+// than 256 terms wait in L1 between their blocks. Chunks of a row differ by one tile at most: each fetches as much of the next as it
+// has itself. Those that are alike are told of once (both 1.02 to 1.05 for 32x112 -> 16 k1, 83 -> 87 % of the peak, Zen 5). With 32
+// registers a tile's copies of 256 terms meet sixteen blocks of weights before further terms do, whose sums wait in L2 (`tile_deep`;
+// 1.01, and 1.10 where weights are beyond L2: 512x65 -> 2048 82 -> 90 %, Zen 5). In long runs all vectors but the first are aligned in
+// the output: a store across two lines costs as much as two. A few pixels behind the last whole
 // vector of a short row meet vectors of channels (kernel_tail.cpp).
 //
 // Under a tile of an image lie one to four lines, and a page, for each term. The first weights that meet a chunk store its pixels

@@ -57,7 +57,8 @@ int band_of(const ConvDesc& d, std::int64_t bytes, std::int64_t tile, DenseSourc
     return static_cast<int>(std::max<std::int64_t>(band, 1));
 }
 
-// Bands that stay in L2 and, for several threads, as many bands or parts of the channels as they can share out evenly.
+// Bands that stay in L2, with lanes = pixels and one thread also the whole row, and, for several threads, as many bands or parts of the
+// channels as they can share out evenly.
 void add_in_place(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor, std::vector<Params>& found) {
     const bool exhaustive = rigor == Rigor::exhaustive;
     for (int tile = 0; tile < 2; ++tile) {
