@@ -20,14 +20,14 @@ def no_wisdom_left():
     _npconv.wisdom_clear()
 
 
-def by_every_candidate(x, *arguments, threads=2, **parameters):
+def by_every_candidate(x, *arguments, threads=2, algorithm="im2col", **parameters):
     descriptor = nc.plan_conv2d(x.shape, *arguments, **parameters).descriptor
-    found = [c[1] for c in _npconv.candidates(descriptor, threads, "exhaustive") if c[0] == "im2col"]
+    found = [c[1] for c in _npconv.candidates(descriptor, threads, "exhaustive") if c[0] == algorithm]
     assert len(found) > 2
     for candidate in found:
-        force(descriptor, threads, "im2col", candidate)
+        force(descriptor, threads, algorithm, candidate)
         plan = nc.plan_conv2d(x.shape, *arguments, num_threads=threads, **parameters)
-        assert (plan.algorithm, plan.parameters) == ("im2col", candidate)
+        assert (plan.algorithm, plan.parameters) == (algorithm, candidate)
         yield plan
 
 
@@ -128,7 +128,7 @@ def test_every_candidate_channels_last(channels, dtype):
             np.testing.assert_array_equal(out, want, err_msg=f"{height}x{width} {outputs} {groups} {plan.parameters}")
 
 
-# Pixels 4 KB apart, of which wide registers meet twelve at a time in rows of 40 and more: tiles of two sizes, several runs; and shorter rows. Output
+# Pixels 4 KB apart, of which wide registers meet as many at a time as a set of L1 has lines: tiles of two sizes, several runs; and shorter rows. Output
 # channels: a last vector at most half full, behind a whole one of its block or alone, and one more than half full.
 @pytest.mark.parametrize("dtype, channels, outputs", [("float32", 1024, 53), ("float32", 1024, 40), ("float64", 512, 43), ("float64", 512, 31)])
 def test_pixels_that_share_a_set(dtype, channels, outputs):
@@ -142,6 +142,27 @@ def test_pixels_that_share_a_set(dtype, channels, outputs):
             out[...] = np.nan
             plan(image, out=out)
             np.testing.assert_array_equal(out, want, err_msg=f"{height}x{width} {plan.parameters}")
+
+
+# The same in rows of strided images: two rows for a tile or not, one, two and more tiles in a row, ends of rows that meet the padding.
+@pytest.mark.parametrize("dtype, channels", [("float32", 512), ("float64", 256)])
+@pytest.mark.parametrize("width", [4, 5, 6, 7, 8, 13, 14, 15, 28, 29, 31])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_rows_of_pixels_that_share_a_set(dtype, channels, width, padding):
+    rng = np.random.default_rng(width)
+    x = rng.integers(-4, 5, (1, channels, 5, 2 * width - 1 - padding))
+    w = rng.integers(-3, 4, (40, channels, 1, 1))
+    arguments = {"stride": 2, "padding": ((padding, padding), (padding, 0))}
+    in_place = 0
+    want = np.moveaxis(oracle.conv(x, w, **arguments), 1, -1)
+    assert want.shape[2] == width
+    image, out = (np.moveaxis(fenced(a, "nhwc", dtype, at_end=True), 1, -1) for a in (x, np.moveaxis(want, -1, 1)))
+    for plan in by_every_candidate(image, w.astype(dtype), algorithm="direct", data_format="NHWC", weight_format="OIHW", **arguments):
+        in_place += ",split=0" not in plan.parameters
+        out[...] = np.nan
+        plan(image, out=out)
+        np.testing.assert_array_equal(out, want, err_msg=plan.parameters)
+    assert in_place
 
 
 # A call, unlike a plan, reads scale and bias where the caller holds them.

@@ -30,16 +30,16 @@ constexpr double first_pages = 224, second_pages = 1536, first_page_seconds = 0.
 constexpr double deep_copies = 1.05, deep_wide_strips = 1.15, deep_strips = 1.08, strided_image = 1.08, strided_points = 1.4, same_sets = 1.6;
 constexpr double far_lines = 1.12, whole_lines = 1.03, small_images = 1.2, deep_rows = 1.06, torn_lines = 1.15, deep_torn_lines = 1.25;
 // With 32 registers: channels of planes whose pages the first level of address translation holds; every other pixel of an image.
-constexpr double wide_pages = 96, wide_strided_image = 1.15;
+constexpr double wide_pages = 96, wide_strided_image = 1.15;  // Zen 4 has none of the latter (512x14 -> 512 k3 stride 2 1.06 of Winograd)
 constexpr double wide_torn_lines = 1.06;  // lanes = pixels, few terms, rows of planes beyond L2 that don't begin with a line (65x65, 130x130)
-constexpr double wide_copying = 0.25, quick_copying = 0.15;  // what the weights that copy pixels take longer
-// Machine::quick: entering a tile of copies, many of which are one call, and keeping a vector of its sums.
-constexpr double quick_tile_seconds = 4e-9, quick_kept_seconds = 0.1e-9;
+constexpr double wide_copying = 0.25, hidden_copying = 0.15;  // what the weights that copy pixels take longer
+// Shape::hides: entering a tile of copies, many of which are one call, and keeping a vector of its sums.
+constexpr double hidden_tile_seconds = 4e-9, hidden_kept_seconds = 0.1e-9;
+constexpr double hidden_copies = 0.03;  // of a stream of copied pixels from L2 that a tile feels
 // Vectors of a term where the halves of two pixels of planes share one: what is beside the products hides less.
 constexpr double planes_half = 1.8;
 // Machine::quick: every other pixel and line of planes, an image in place half as large as L2, strips with
 // lanes = channels (Zen 5).
-constexpr double quick_copies = 0.03;  // of a stream of pixels from L2 that a tile feels
 constexpr double quick_strided_points = 1.08, quick_far_image = 1.2, quick_strips = 1.1;
 constexpr double late_rate = 24e9, quick_late_rate = 45e9, narrow_late_rate = 16e9;  // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
@@ -76,6 +76,7 @@ struct Shape {
     bool straight_channels;  // narrow tiles: sums of one block leave the registers for pixels of dense channels, many tiles in a call
     bool narrow;  // 16 registers: a term's products in a tile are over before what comes from beyond L1 and its page table can hide
     bool quick;  // 32 registers and Machine::quick
+    bool hides;  // 32 registers, and a term is not over before a line from L2 is there
     double copies;  // 1, or what part of the weights meet pixels of the image itself, the others copies of them
 
     Shape(const ConvDesc& desc, const Isa& level, const DenseConfig& c, const Machine& m)
@@ -84,7 +85,7 @@ struct Shape {
           kept(c.source == DenseSource::image ? inside(d.d()) * inside(d.h()) * inside(d.w()) : 1),
           strip(c.source != DenseSource::panel && !g.flat),
           straight(c.lanes_are_pixels && desc.dst_order == Order::nchw && desc.epilogue.residual == Residual::none),
-          narrow(isa.registers <= 16), quick(!narrow && m.quick), copies(1) {
+          narrow(isa.registers <= 16), quick(!narrow && m.quick), hides(!narrow && m.line_seconds == 0), copies(1) {
         straight_channels = narrow && !c.lanes_are_pixels && desc.dst_order == Order::nhwc && desc.epilogue.residual == Residual::none &&
                             !curved() && g.terms <= dense_block;
         const std::int64_t blocks = g.blocks / std::max<std::int64_t>(g.split, 1);
@@ -110,11 +111,15 @@ struct Shape {
         return !narrow && vectors < most * tiles && tiles <= 2 ? unpacked_small : unpacked;
     }
     double same_set_pixels() const;
+    bool in_one_set() const;
+    bool fits_set() const;
     double stores(double runs, double tiles, double tile, double outputs) const;
     double loading(double rows, double columns) const;
-    // With lanes = pixels: what a part of the channels takes to bring the band's pixels near.
+    // With lanes = pixels: what a part of the channels takes to bring the band's pixels near. Zen 4 hides most of that behind products that
+    // read them in place (192x28 -> 32, 144x28 -> 32 k1).
     double approach(double rows, double columns) const {
-        return config.lanes_are_pixels ? terms * rows * columns * item / machine.l2_bandwidth : 0;
+        const double felt = !config.lanes_are_pixels ? 0 : copies == 1 && hides && !quick ? 0.3 : 1;
+        return felt * terms * rows * columns * item / machine.l2_bandwidth;
     }
 };
 
@@ -123,12 +128,12 @@ double Shape::stores(double runs, double tiles, double tile, double outputs) con
     const double lanes = static_cast<double>(g.lanes), blocks = std::max(1.0, ceil_div(terms, 256)), vectors = outputs / lanes;
     const double turned = config.lanes_are_pixels == (d.dst_order == Order::nchw) ? 0 : 1;
     // What a tile leaves idle while it is stored: nothing overlaps with a sum that is over at once.
-    const bool quick_copied = quick && copies < 1;
-    const double entered = runs * tiles * static_cast<double>(g.blocks) * blocks * ((quick_copied ? quick_tile_seconds : tile_seconds) + (tile < 2 ? 3e-9 : 0));
+    const bool near_copies = hides && copies < 1;
+    const double entered = runs * tiles * static_cast<double>(g.blocks) * blocks * ((near_copies ? hidden_tile_seconds : tile_seconds) + (tile < 2 ? 3e-9 : 0));
     const double kept_vectors = config.lanes_are_pixels ? vectors * 2 * (blocks - 1) : vectors * (2 * blocks - 1);
     const double finished = straight ? straight_vector_seconds : straight_channels ? straight_channels_seconds : vector_seconds;
     // Three vectors of a row are too few to hide how long each takes from load to store.
-    return entered + kept_vectors * (quick_copied ? quick_kept_seconds : kept_seconds) +
+    return entered + kept_vectors * (near_copies ? hidden_kept_seconds : kept_seconds) +
            vectors * (turned * turned_seconds + finished + (curved() && narrow && config.lanes_are_pixels ? curved_seconds : 0));
 }
 
@@ -136,6 +141,16 @@ double Shape::stores(double runs, double tiles, double tile, double outputs) con
 double Shape::same_set_pixels() const {
     const std::int64_t bytes = d.ic * d.w().stride * static_cast<std::int64_t>(item_size(d.src));
     return bytes % 4096 == 0 ? 2.1 : bytes % 2048 == 0 ? 1.6 : bytes % 1024 == 0 ? 1.23 : bytes % 512 == 0 ? 1.08 : 1;
+}
+
+// Whether pixels of dense channels in rows of an image are a multiple of 4 KB apart; whether their tiles are no wider then than a set is.
+bool Shape::in_one_set() const {
+    return config.source == DenseSource::image && !g.flat && d.src_order == Order::nhwc &&
+           d.ic * d.w().stride * static_cast<std::int64_t>(item_size(d.src)) % 4096 == 0;
+}
+bool Shape::fits_set() const {
+    const std::int64_t lines = l1_set_lines(machine.l1_bytes), row = d.w().out;
+    return 6 * row >= 5 * lines * ((row + lines - 1) / lines);
 }
 
 // What narrow tiles lose to the way X lies in memory.
@@ -151,13 +166,16 @@ double Shape::narrowness() const {
     return channel % 64 == 0 ? (deep ? deep_rows : whole_lines) : deep ? deep_torn_lines : torn_lines;
 }
 
-// And wide ones, to strips, and to an image in place: fourteen pixels of a row of fewer than 40 whose lines share a set exceed it, too.
+// And wide ones, to strips, and to an image in place: fourteen pixels whose lines share a set exceed it, too. Zen 4 feels no fewer than those
+// (256x56 -> 512 k1 stride 2, two sets, 1.03 times as fast in place as strips).
 double Shape::wideness() const {
     if (config.source == DenseSource::strip && quick && !config.lanes_are_pixels) return quick_strips;
     if (config.source != DenseSource::image || g.flat || config.lanes_are_pixels) return 1;
-    if (d.src_order == Order::nhwc) return d.taps() == 1 ? 1 + 0.1 * (same_set_pixels() - 1) : same_set_pixels();
+    if (d.src_order == Order::nhwc && d.taps() > 1) return same_set_pixels();
+    if (d.src_order == Order::nhwc) return (in_one_set() ? fits_set() : !quick) ? 1 : 1 + 0.1 * (same_set_pixels() - 1);
     if (d.w().stride == 1) return 1;
-    return d.taps() > 1 ? wide_strided_image : quick ? quick_strided_points : 1;
+    if (d.taps() > 1) return quick || machine.line_seconds > 0 ? wide_strided_image : 1;
+    return quick ? quick_strided_points : 1;
 }
 
 // What a term of a tile takes where the last weights have only `rest` channels. joined: of two rows.
@@ -187,7 +205,8 @@ double Shape::tail(double width) const {
 double Shape::sums(double rows, double columns) const {
     const double lanes = static_cast<double>(g.lanes), outputs = rows * columns * oc;
     double runs = strip ? rows : 1, width = strip ? columns : rows * columns;
-    const bool joined = !config.lanes_are_pixels && strip && g.column_bands == 1 && 2 * width <= k.pixels && width > k.pixels / 4 && runs > 1;
+    const double most_joined = in_one_set() ? std::min<double>(k.pixels, static_cast<double>(l1_set_lines(machine.l1_bytes) + 2)) : k.pixels;
+    const bool joined = !config.lanes_are_pixels && strip && g.column_bands == 1 && 2 * width <= most_joined && width > k.pixels / 4 && runs > 1;
     if (joined) {  // by the kernel, two rows
         width *= 2;
         runs /= 2;
@@ -206,7 +225,7 @@ double Shape::sums(double rows, double columns) const {
     const double tile_bytes = std::min(terms, 256.0) * item * (config.lanes_are_pixels ? tile * lanes : static_cast<double>(k.block));
     if (tile_bytes > 0.75 * machine.l1_bytes) {
         const double from_l2 = all * std::max(1.0, terms / 256) * tile_bytes / machine.l2_bandwidth;
-        const double felt = !config.lanes_are_pixels ? 0.2 : narrow ? 0.4 : quick && config.source == DenseSource::image ? quick_copies : 0.2;
+        const double felt = !config.lanes_are_pixels ? 0.2 : narrow ? 0.4 : hides && config.source == DenseSource::image ? hidden_copies : 0.2;
         seconds += felt * from_l2 * std::min(1.0, from_l2 / seconds);
     }
     if (narrow) {
@@ -219,7 +238,7 @@ double Shape::sums(double rows, double columns) const {
             seconds += visits * ((pages > first_pages ? first_page_seconds : 0) + (pages > second_pages ? second_page_seconds : 0));
         }
     }
-    if (!narrow) seconds *= wideness() * (copies < 1 ? 1 + (quick ? quick_copying : wide_copying) * copies : 1);
+    if (!narrow) seconds *= wideness() * (copies < 1 ? 1 + (hides ? hidden_copying : wide_copying) * copies : 1);
     if (!narrow && !config.lanes_are_pixels && d.src_order == Order::nchw) {
         const double channels = static_cast<double>(d.icg()), term = full_slots * 2 * lanes / machine.fma(d.src);
         const double pages = channels * std::min(1.0, static_cast<double>(d.in_pixels()) * item / 4096);
@@ -250,7 +269,7 @@ double Shape::farness(double rows, double columns) const {
     if (config.lanes_are_pixels && !strip && image && !narrow) {
         const std::int64_t channel = d.in_pixels() * static_cast<std::int64_t>(item_size(d.src));
         const bool torn = channel % 64 != 0 && terms <= dense_block && static_cast<double>(d.icg() * channel) > machine.l2_bytes;
-        return (torn ? wide_torn_lines : 1) + (copies < 1 && !quick ? 0.02 : 0);
+        return (torn ? wide_torn_lines : 1) + (copies < 1 && !hides ? 0.02 : 0);
     }
     if (config.lanes_are_pixels && !strip && narrow) return all > machine.l2_bytes ? 1.06 : 1.02;
     const double near = narrow && strip && g.column_bands > 1 ? 0.2 : 0.5;  // 1-D strips of 90 KB beat those of 260 by a fifth

@@ -271,6 +271,7 @@ private:
         s.x_tile = 0;
         s.tile_begin = 0;
         s.tile_end = INT64_MAX;
+        s.set_lines = static_cast<int>(l1_set_lines(static_cast<double>(cpu_info().l1)));
         s.slack = true;
         s.far = false;
         s.stage = source.config.source == DenseSource::image && stage_bytes() ? x : nullptr;

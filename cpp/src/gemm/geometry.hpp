@@ -1,6 +1,7 @@
 // Sizes of everything a dense plan touches, from descriptor and configuration alone: plans and estimates share it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "isa/isa.hpp"
@@ -88,6 +89,10 @@ inline std::int64_t pixel_pitch(const ConvDesc& d) { return d.src_order == Order
 
 // Whether lists of terms can name every element of a group of channels that lie so far apart.
 bool dense_lists_reach(const ConvDesc&, std::int64_t channel);
+
+// Lines of one set of L1, whose sets repeat every page. Tiles of pixels that meet in one set are made no wider than that, unless rows
+// then fall into tiles of fewer than five sixths of it (kernel_channels.hpp: tiles_of_row).
+inline std::int64_t l1_set_lines(double l1_bytes) { return std::max<std::int64_t>(static_cast<std::int64_t>(l1_bytes) / 4096, 4); }
 
 // DenseSource::image: zero padding (any value that a call brings is looked at then), and at most one pixel at each end of a
 // row that meets padding; with lanes = pixels plain products of planes only.

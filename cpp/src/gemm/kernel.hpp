@@ -76,6 +76,7 @@ template <class T> struct DenseSweep {
     std::int64_t rows, x_row_stride, row_pixels;
     std::ptrdiff_t x_tile;              // from tile to tile of a panel, which is one row; 0: pixels lie side by side
     std::int64_t tile_begin, tile_end;  // the tiles of a row to be summed; what isn't a panel is summed as a whole
+    int set_lines;                  // how many lines one set of L1 holds
     bool slack;                     // vectors may read past the end of a row
     bool far;                       // the pixels are not in a near cache: fetch them ahead
     T* stage;                       // memory where a chunk's pixels wait for all but the first weights, or null: see SweepKernel

@@ -65,14 +65,20 @@ template <class T> struct Run {
     }
 };
 
-// Into how many tiles a row is cut. Pixels a multiple of 4 KB apart share one set of L1, of at most twelve lines: at most twelve of them,
-// unless tiles would then have fewer than ten on average (1024x14 -> 256, 512 k1 1.03 to 1.05 times as fast, Zen 5; ten or eleven pixels no
-// faster than twelve). Tiles become more so only from 40 pixels on, where a row has three anyway: lists of terms count on that.
+// Whether all pixels of a tile lie in one set of L1: a multiple of 4 KB apart.
+template <class T> NPCONV_INLINE bool in_one_set(const DenseSweep<T>& a) {
+    constexpr int set_bytes = 4096;
+    return registers == 32 && !a.x_tile && a.x_step * std::int64_t(sizeof(T)) % set_bytes == 0;
+}
+
+// Into how many tiles a row is cut. Tiles of such pixels have no more of them than a set has lines, unless tiles would then have fewer than
+// five sixths of that on average: Zen 5, twelve lines: 1024x14 -> 256, 512 k1 1.03 to 1.05 times as fast, with ten or eleven pixels no faster. Zen 4, eight:
+// 1024x14 -> 512 1.04 (95 -> 98 % of the FMA peak), 2048x7 -> 512 1.13 (87 -> 98), 512x28 -> 1024 stride 2 1.32 (73 -> 97). Where ends of rows
+// have lists of terms of their own, these count on rows of one, of two and of more tiles.
 template <class T> NPCONV_INLINE std::int64_t tiles_of_row(const DenseSweep<T>& a) {
-    constexpr int set_bytes = 4096, set_lines = 12, least_pixels = 10;
-    const std::int64_t widest = tiles_of(a.row_pixels, most_pixels), narrow = tiles_of(a.row_pixels, set_lines);
-    const bool one_set = registers == 32 && !a.x_tile && a.x_step * std::int64_t(sizeof(T)) % set_bytes == 0;
-    return one_set && a.row_pixels >= least_pixels * narrow ? narrow : widest;
+    const std::int64_t widest = tiles_of(a.row_pixels, most_pixels), lines = a.set_lines, narrow = tiles_of(a.row_pixels, lines);
+    const bool narrower = in_one_set(a) && narrow > widest && 6 * a.row_pixels >= 5 * lines * narrow;
+    return narrower && (a.sums.edges == 1 || widest > 2) ? narrow : widest;
 }
 
 // Walks over the rows of a sweep, run by run.
@@ -83,9 +89,10 @@ public:
           end_(a.tile_end < tiles_ ? a.tile_end : tiles_), first_(tile_begin(a.row_pixels, tiles_, a.tile_begin)),
           size_(a.row_pixels / tiles_), longer_(a.row_pixels % tiles_), pairs_(can_pair(a)), tile_(a.tile_begin), begin_(first_) {}
 
-    // Two rows make one tile: only whole rows are one run of output pixels.
+    // Two rows make one tile: only whole rows are one run of output pixels. Two lines more than a set has cost little.
     static NPCONV_INLINE bool can_pair(const DenseSweep<T>& a) {
-        return a.row_pixels == a.pixel_row && 2 * a.row_pixels <= most_pixels && a.row_pixels > most_pixels / 4;
+        const std::int64_t most = in_one_set(a) && a.set_lines + 2 < most_pixels ? a.set_lines + 2 : most_pixels;
+        return a.row_pixels == a.pixel_row && 2 * a.row_pixels <= most && a.row_pixels > most_pixels / 4;
     }
 
     NPCONV_INLINE bool next(Run<T>& run) {

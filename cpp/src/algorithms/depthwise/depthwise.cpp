@@ -307,11 +307,11 @@ double order_factor(const ConvDesc& d, const Isa& isa, std::int32_t path) {
 }
 
 // What the products of so many rows at a time reach of their speed. Seven rows with stride 2 are more sums than 16 registers hold; with 32
-// they are slower than four where a plane has several sevens (Zen 5: by 6 to 12 % of the whole time).
-double rows_efficiency(const ConvDesc& d, const Isa& isa, double at_once, const Machine& m) {
+// they are slower than four where a plane has several sevens (Zen 5 and 4: by 6 to 12 % of the whole time).
+double rows_efficiency(const ConvDesc& d, const Isa& isa, double at_once) {
     if (d.w().stride != 2) return at_once >= 7 ? 0.79 : 0.74;
     if (at_once < 7) return 0.58;
-    return isa.registers < 32 ? 0.52 : m.quick && d.h().out > 14 ? 0.44 : 0.58;
+    return isa.registers < 32 ? 0.52 : d.h().out > 14 ? 0.44 : 0.58;
 }
 
 double rows_seconds(const ConvDesc& d, double efficiency, double L, double out, double fma, double at_once) {
@@ -347,7 +347,7 @@ double estimate(const ConvDesc& desc, const Isa& isa, const Params& p, int threa
     const double slower = isa.registers >= 32 ? 1 : 1.3, fma = 2 / m.fma(d.src) * slower, move = 2 / m.moves(d.src) * slower;
     const double at_once = static_cast<double>(p.v[1]);
     double seconds = p.v[0] == lanes || p.v[0] == nhwc ? lanes_seconds(d, L, in, out, fma, move) * order_factor(d, isa, p.v[0])
-                     : p.v[0] == rows ? rows_seconds(d, rows_efficiency(d, isa, at_once, m), L, out, fma, at_once)
+                     : p.v[0] == rows ? rows_seconds(d, rows_efficiency(d, isa, at_once), L, out, fma, at_once)
                      : p.v[0] == planar ? planar_seconds(d, L, in, out, fma, at_once)
                                         : interleaved_seconds(d, L, in, out, fma, at_once);
     const Partition cut = partition(d, isa, p, d.mb, threads);

@@ -124,7 +124,7 @@ const char* const param_names[] = {"tile", "shared", "rows", "columns", "split",
 }  // namespace
 
 extern const Algorithm direct_algorithm;
-const Algorithm direct_algorithm = {"direct", 16, param_names, refuse, estimate, candidates, make_plan};
+const Algorithm direct_algorithm = {"direct", 17, param_names, refuse, estimate, candidates, make_plan};
 
 namespace {
 std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p) {

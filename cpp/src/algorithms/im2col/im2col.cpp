@@ -138,7 +138,7 @@ const char* const param_names[] = {"tile", "shared", "band", "split", "copy", "l
 }  // namespace
 
 extern const Algorithm im2col_algorithm;
-const Algorithm im2col_algorithm = {"im2col", 16, param_names, refuse, estimate, candidates, make_plan};
+const Algorithm im2col_algorithm = {"im2col", 17, param_names, refuse, estimate, candidates, make_plan};
 
 namespace {
 std::unique_ptr<Plan> make_plan(const ConvDesc& d, const Isa& isa, const Params& p) {

@@ -126,6 +126,19 @@ NPCONV_INLINE void load_four(const double* p, __m512d (&out)[4]) {
     out[0] = _mm512_permutex_pd(quad, 0x00), out[1] = _mm512_permutex_pd(quad, 0x55);
     out[2] = _mm512_permutex_pd(quad, 0xaa), out[3] = _mm512_permutex_pd(quad, 0xff);
 }
+NPCONV_INLINE void load_four(const float* p, const float* q, __m512 (&out)[4]) {
+    const __m256 low = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p)), high = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(q));
+    __m512 quads = _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+    __asm__("" : "+v"(quads));
+    out[0] = _mm512_permute_ps(quads, 0x00), out[1] = _mm512_permute_ps(quads, 0x55);
+    out[2] = _mm512_permute_ps(quads, 0xaa), out[3] = _mm512_permute_ps(quads, 0xff);
+}
+NPCONV_INLINE void load_four(const double* p, const double* q, __m512d (&out)[4]) {
+    __m512d quads = _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_loadu_pd(p)), _mm256_loadu_pd(q), 1);
+    __asm__("" : "+v"(quads));
+    out[0] = _mm512_permutex_pd(quads, 0x00), out[1] = _mm512_permutex_pd(quads, 0x55);
+    out[2] = _mm512_permutex_pd(quads, 0xaa), out[3] = _mm512_permutex_pd(quads, 0xff);
+}
 NPCONV_INLINE void join_halves(__m512 a, __m512 b, __m512& lo, __m512& hi) {
     lo = _mm512_shuffle_f32x4(a, b, 0x44);
     hi = _mm512_shuffle_f32x4(a, b, 0xee);

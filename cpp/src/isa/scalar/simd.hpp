@@ -21,6 +21,7 @@
 //   load_twice(p)                     lanes / 2 elements in both halves; with 32 registers only
 //   blend_halves(a, b)                the lower half of a, the upper half of b; with 32 registers only
 //   load_four(p, out)                 each of 4 elements in all lanes of a vector, by one load; with 32 registers only
+//   load_four(p, q, out)              the same, those of p in the lower half, those of q in the upper
 //   transpose(r)                      lanes x lanes in registers
 //   unweave(r)                        of four float vectors, the transposes of 4x4 floats: r[0] becomes r[0][0], r[1][0], r[2][0],
 //                                     r[3][0], r[0][4], r[1][4], ..., r[1] the same from lane 1 on; its own inverse
