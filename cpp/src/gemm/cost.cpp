@@ -35,7 +35,7 @@ constexpr double wide_torn_lines = 1.06;  // lanes = pixels, few terms, rows of 
 constexpr double wide_copying = 0.25, hidden_copying = 0.15;  // what the weights that copy pixels take longer
 // Shape::hides: entering a tile of copies, many of which are one call, and keeping a vector of its sums.
 constexpr double hidden_tile_seconds = 4e-9, hidden_kept_seconds = 0.1e-9;
-constexpr double hidden_copies = 0.03;  // of a stream of copied pixels from L2 that a tile feels
+constexpr double hidden_copies = 0.1, quick_copies = 0.03;  // of a stream of copied pixels from L2 that a tile feels
 // Vectors of a term where the halves of two pixels of planes share one: what is beside the products hides less.
 constexpr double planes_half = 1.8;
 // Machine::quick: every other pixel and line of planes, an image in place half as large as L2, strips with
@@ -43,6 +43,9 @@ constexpr double planes_half = 1.8;
 constexpr double quick_strided_points = 1.08, quick_far_image = 1.2, quick_strips = 1.1;
 constexpr double late_rate = 24e9, quick_late_rate = 45e9, narrow_late_rate = 16e9;  // packing weights where they are used
 constexpr double handover_rate = 20e9;                                     // weights that another core has packed
+// A line that two workers write, each a part: 80 to 130 ns between cores without a common cache, hardly anything between near ones (256x56 -> 512 k1
+// stride 2, parts of channels against bands of rows 1.07 and 1.00, 384x14 -> 96 k1 1.13 and 1.02; two near and far cores of Zen 4).
+constexpr double torn_line_seconds = 6e-8;
 // Weights read where they are, as four or eight streams; eight where tiles have two vectors of pixels at most.
 constexpr double unpacked = 1.02, unpacked_small = 1.25;
 
@@ -225,7 +228,8 @@ double Shape::sums(double rows, double columns) const {
     const double tile_bytes = std::min(terms, 256.0) * item * (config.lanes_are_pixels ? tile * lanes : static_cast<double>(k.block));
     if (tile_bytes > 0.75 * machine.l1_bytes) {
         const double from_l2 = all * std::max(1.0, terms / 256) * tile_bytes / machine.l2_bandwidth;
-        const double felt = !config.lanes_are_pixels ? 0.2 : narrow ? 0.4 : hides && config.source == DenseSource::image ? hidden_copies : 0.2;
+        const bool near_copies = hides && config.source == DenseSource::image;
+        const double felt = !config.lanes_are_pixels ? 0.2 : narrow ? 0.4 : !near_copies ? 0.2 : quick ? quick_copies : hidden_copies;
         seconds += felt * from_l2 * std::min(1.0, from_l2 / seconds);
     }
     if (narrow) {
@@ -274,7 +278,8 @@ double Shape::farness(double rows, double columns) const {
     if (config.lanes_are_pixels && !strip && narrow) return all > machine.l2_bytes ? 1.06 : 1.02;
     const double near = narrow && strip && g.column_bands > 1 ? 0.2 : 0.5;  // 1-D strips of 90 KB beat those of 260 by a fifth
     if (all <= near * machine.l2_bytes) return 1;
-    if (quick && image && !g.flat) return quick_far_image;
+    // Zen 4: 256x56 -> 512 k1 stride 2 the same in bands of 3, 7, 14 and 28 rows.
+    if (hides && image && !g.flat) return quick ? quick_far_image : 1;
     return config.lanes_are_pixels ? 1.15 : 1.05;
 }
 
@@ -327,6 +332,25 @@ struct Bands {
     }
 };
 
+// How many lines of planes two workers write, each a part: where the bands of one end and those of the next begin, unless a line does, too.
+double torn_lines_written(const Shape& s, std::int64_t workers) {
+    const ConvDesc& d = s.d;
+    const DenseGeometry& g = s.g;
+    const auto starts_line = [&](std::int64_t pixels) { return pixels * static_cast<std::int64_t>(item_size(d.dst)) % 64 == 0; };
+    const bool planes_start_lines = starts_line(d.out_pixels());
+    if (d.dst_order != Order::nchw || g.bands == 1 || (s.config.lanes_are_pixels && g.flat && planes_start_lines)) return 0;
+    const std::int64_t images = d.mb * d.g, all = images * g.tasks();
+    double lines = 0;
+    for (std::int64_t w = 1; w < std::min(workers, all); ++w) {
+        const std::int64_t task = all * w / workers % g.tasks();
+        const DenseBand b = g.band(g.task_band(task));
+        const std::int64_t pixel = (b.d * g.oh + b.h0) * g.ow + b.w0;
+        const bool between_planes = task == 0 || (g.weights_first && task % g.bands == 0);
+        if (!between_planes && !(planes_start_lines && starts_line(pixel))) lines += s.oc / (g.weights_first ? static_cast<double>(g.split) : 1);
+    }
+    return lines;
+}
+
 }  // namespace
 
 double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& config, int threads, const Machine& machine) {
@@ -366,6 +390,7 @@ double dense_seconds(const ConvDesc& d, const Isa& isa, const DenseConfig& confi
             const double sum = (rows ? s.unpacking() : 1) * bands.sum[last];
             return bands.load[last] + bands.approach[last] + sum * static_cast<double>(own) / blocks + task_seconds;
         });
+        if (threads > 1) seconds += torn_lines_written(s, threads) * torn_line_seconds;
     }
     const bool alone = !config.shared && (packs_late ? image && d.g * g.blocks == 1 : d.mb * d.g * g.tasks() == 1);
     // Bands side by side copy pixels and read all weights at once. Of two plans that tie, parts of the channels of images in place were

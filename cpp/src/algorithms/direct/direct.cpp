@@ -89,7 +89,9 @@ void add_in_place(const ConvDesc& d, const Isa& isa, int threads, const std::vec
                 p.v[4] = static_cast<int>(std::min(split, blocks));
                 found.push_back(p);
             }
-    if (d.weights == Weights::fresh) found.push_back(Params{{0, 0, static_cast<int>(d.h().out), 0, 1, 1}});
+    const int all = static_cast<int>(d.h().out);
+    if (threads > 1 && blocks > 1) found.push_back(Params{{0, 0, all, 0, static_cast<int>(std::min<std::int64_t>(2 * threads, blocks)), 0}});
+    if (d.weights == Weights::fresh) found.push_back(Params{{0, 0, all, 0, 1, 1}});
 }
 
 std::vector<Params> candidates(const ConvDesc& d, const Isa& isa, int threads, Rigor rigor) {

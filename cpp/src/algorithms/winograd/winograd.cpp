@@ -155,9 +155,9 @@ double beside(double multiply, double stream, bool narrow, bool shared_bus) {
 // in full where such a plan is as good for near cores (128x28 k3 stride 2 0.97), elsewhere (256x14 k3 0.95, 128x28 k3 0.5) in part.
 constexpr double handover_rate = 12e9;
 
-// Weights of one call, by the worker that multiplies with them: bytes of packed taps, of U made from the caller's, which lie in L3. Zen 5;
-// others, where a store takes twice as long, by their packing (gemm/cost.cpp), AVX2 as Zen 5 with 256 bits.
-double late_taps_rate(const Machine& machine) { return machine.quick ? 45e9 : 24e9; }
+// Weights of one call, by the worker that multiplies with them: bytes of packed taps (Zen 5, Zen 4), of U made from the caller's, which lie in
+// L3 (Zen 5; others, where a store takes twice as long, by their packing in gemm/cost.cpp; AVX2 as Zen 5 with 256 bits).
+double late_taps_rate(const Machine& machine) { return machine.quick ? 45e9 : 38e9; }
 double made_rate(const Isa& isa, const Machine& machine) { return isa.registers == 16 ? 45e9 : machine.quick ? 90e9 : 48e9; }
 
 // With taps: of a channel and a vector of output channels products and, for each row of points, four multiplications along the row, for
