@@ -293,7 +293,7 @@ double lanes_seconds(const ConvDesc& d, double L, double in, double out, double 
     double copy = 0;
     if (!lanes_direct(d)) copy = d.src_order == Order::nhwc ? 3 : lanes_flat(d) ? 5 : 9;
     if (d.src_order == Order::any) copy = 40;
-    const double sums = static_cast<double>(d.taps()) / (lanes_unrolled(d) ? 0.92 : 0.55);
+    const double sums = static_cast<double>(d.taps()) / (!lanes_unrolled(d) ? 0.55 : d.taps() > 9 ? 1 : 0.92);
     return (out * (sums * fma + each * move) + in * copy * move) * idle;
 }
 
