@@ -17,8 +17,8 @@
 // Where X is the image itself, tiles at the ends of its rows leave out the products with the padding: 9 % of a 3x3 layer
 // with stride 2 on 14x14 pixels, 18 % with stride 1 on 7x7.
 //
-// bench/RESULTS.md has what layers reach. AVX-512 on Zen 4, when the tiles at row ends still had an order of their own: 85 to
-// 95 % of the FMA peak from 200 terms on (16 loads for 28 FMAs); on Zen 5, with two FMAs a cycle, 84 to 92 in planes, of which the loop over
+// bench/RESULTS.md has what layers reach. AVX-512 on Zen 4: 94 to 96 % of the FMA peak from 200 terms on in planes, 95 to 98 in pixels of dense
+// channels (16 loads for 28 FMAs); on Zen 5, with two FMAs a cycle, 84 to 92 in planes, of which the loop over
 // terms loses 4, transposes and fetches the rest, and 90 to 95 in pixels of dense channels. AVX2 on Zen 3, undisturbed: 72 to 84 % in planes
 // where sums are deep (8 loads for 12), 83 to 89 from panels, whose tiles are one stream each (the sweep alone 93 to 97, the rest
 // is the copy); pixels of dense channels in place 85 to 92 in large layers, 60 to 89 beside busy hyperthreads.
