@@ -307,7 +307,7 @@ double order_factor(const ConvDesc& d, const Isa& isa, std::int32_t path) {
 }
 
 // What the products of so many rows at a time reach of their speed. Seven rows with stride 2 are more sums than 16 registers hold; with 32
-// they are slower than four where a plane has several sevens (Zen 5 and 4: by 6 to 12 % of the whole time).
+// they are slower than four where a plane has several sevens (Zen 5: by 6 to 12 % of the whole time, Zen 4: 3 to 13).
 double rows_efficiency(const ConvDesc& d, const Isa& isa, double at_once) {
     if (d.w().stride != 2) return at_once >= 7 ? 0.79 : 0.74;
     if (at_once < 7) return 0.58;
